@@ -1,0 +1,57 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+.PHONY: help run test test-long bench demo-eval requirements clean-tools setup build-tools
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .runtime/libonnxruntime.so ## Set up what is missing and serve config.yaml with the demo model
+	@. tests/setup/lib.sh && need_rust
+	cargo run --release --locked -p plimsoll-proxy --bin plimsoll -- serve --config config.yaml
+
+test: setup ## Set up what is missing, then run all checks and tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+	cargo test --workspace --doc --locked
+	cargo build --workspace --bins --tests --locked
+	cargo nextest run --workspace --locked
+
+test-long: setup ## Run the tests that take long, properties with 10,000 cases
+	cargo build --workspace --bins --tests --locked
+	PROPTEST_CASES=10000 cargo nextest run --workspace --locked --profile long --run-ignored all
+
+bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token
+	cargo bench -p plimsoll-tests --benches --locked
+
+demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a policy is worth, over HTTP
+	cargo build --release --locked -p plimsoll-proxy
+	python3 engine/demo/eval/evaluate.py --serve target/release/plimsoll
+
+requirements: ## Lock tests/clients/requirements.in anew (needs `uv`)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	  tests/clients/requirements.in --output-file tests/clients/requirements.txt
+
+clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv
+	rm -rf .runtime .tools .venv
+
+setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool
+
+build-tools:
+	@tests/setup/build-tools.sh
+
+.runtime/libonnxruntime.so: tests/setup/onnxruntime.sh tests/setup/onnxruntime.txt
+	@tests/setup/onnxruntime.sh
+
+.venv/.ready: tests/setup/venv.sh tests/clients/requirements.txt
+	@tests/setup/venv.sh
+
+.tools/bin/helm: tests/setup/helm.sh tests/setup/helm.txt
+	@tests/setup/helm.sh
+
+.tools/bin/promtool: tests/setup/promtool.sh
+	@tests/setup/promtool.sh

@@ -1,0 +1,31 @@
+{{/* The application beside the sidecar. */}}
+{{- define "plimsoll.app" -}}
+{{- with .Values.app -}}
+- name: app
+  image: {{ printf "%s:%s" .image.repository .image.tag | quote }}
+  imagePullPolicy: {{ .image.pullPolicy }}
+  {{- with .command }}
+  command:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .args }}
+  args:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  env:
+    {{- include "plimsoll.clientEnv" $ | nindent 4 }}
+    {{- with .env }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  ports:
+    - name: http
+      containerPort: {{ .port }}
+  readinessProbe:
+    tcpSocket: { port: http }
+    periodSeconds: 5
+  securityContext:
+    {{- include "plimsoll.containerSecurityContext" $ | nindent 4 }}
+  resources:
+    {{- toYaml .resources | nindent 4 }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,33 @@
+"""What a policy is worth: one early fact, a long talk, one question, under each way of shortening the talk."""
+
+from cases import UNBOUNDED, Case, asked, tell_far_fact
+from source import EVAL, Source
+from talk import Talk
+from tokens import Counter
+
+SEED = 91_000_000
+DISTANCE = 600
+ANSWER_TOKENS = 64
+HEADER = "x-eval-policy"
+# The routes of config.yaml and what they stand for.
+WHOLE = "whole"
+POLICIES = {
+    WHOLE: "whole conversation",
+    "trim": "trimmed to the last turns",
+    "extract": "extractive summary",
+    "engine": "summary written by this model",
+}
+
+
+def draw(counter: Counter, count: int) -> list[Case]:
+    """The conversations, the same ones at every run."""
+    s = Source(SEED, EVAL)
+    return [conversation(s, counter) for _ in range(count)]
+
+
+def conversation(s: Source, counter: Counter) -> Case:
+    """Opens with a greeting, because policies never drop the first user message: the fact must not stand in it."""
+    talk = Talk(s, UNBOUNDED)
+    talk.exchange(("Hello", "Hello! How can I help you?"))
+    fact = tell_far_fact(talk, counter, DISTANCE)
+    return asked(talk, fact.answer, fact.value)

@@ -1,0 +1,172 @@
+//! Slots and their conversations. Pure: it says what to copy, swap and free; the session's memory does it.
+//!
+//! A slot is a conversation's place; a row is a place in the buffers. Decoding slots lie in the first rows, so that
+//! one run over them carries no dead row: a slot that starts or ends decoding swaps rows with another one.
+
+use std::time::Instant;
+
+/// A slot's number, the same for as long as the engine lives.
+pub(crate) type SlotId = usize;
+
+/// One conversation's place.
+#[derive(Debug, Clone)]
+struct Slot {
+    /// Tokens whose keys and values are held, in order.
+    chain: Vec<u32>,
+    row: usize,
+    busy: bool,
+    /// When it was last used, in starts.
+    used: u64,
+    idle_since: Instant,
+}
+
+/// All slots.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+    /// The slot in each row.
+    rows: Vec<SlotId>,
+    /// Rows that decode: the first ones.
+    decoding: usize,
+    starts: u64,
+}
+
+/// Where a prompt runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Picked {
+    /// The slot.
+    pub(crate) slot: SlotId,
+    /// Tokens of the prompt that the slot holds already.
+    pub(crate) held: usize,
+    /// Another slot that holds more of the prompt, and how much.
+    pub(crate) donor: Option<(SlotId, usize)>,
+}
+
+impl Picked {
+    /// Tokens of the prompt that need not be computed.
+    pub(crate) fn cached(&self) -> usize {
+        self.donor.map_or(self.held, |(_, tokens)| tokens)
+    }
+}
+
+impl Slots {
+    pub(crate) fn new(count: usize, now: Instant) -> Self {
+        let slot = |row| Slot { chain: Vec::new(), row, busy: false, used: 0, idle_since: now };
+        Self { slots: (0..count).map(slot).collect(), rows: (0..count).collect(), decoding: 0, starts: 0 }
+    }
+
+    /// The idle slot for a prompt; `None` where all are busy. The slot whose conversation goes on wins; else an empty
+    /// or the longest unused one, with what any other slot holds of the prompt. At least the last token of a prompt
+    /// is left to compute, since its logits are needed.
+    pub(crate) fn pick(&self, prompt: &[u32]) -> Option<Picked> {
+        let shared = |id: SlotId| common(&self.slots[id].chain, prompt).min(prompt.len().saturating_sub(1));
+        let idle = || (0..self.slots.len()).filter(|&id| !self.slots[id].busy);
+        let goes_on = |&id: &SlotId| 2 * shared(id) >= self.slots[id].chain.len() && shared(id) > 0;
+        if let Some(slot) = idle().filter(goes_on).max_by_key(|&id| shared(id)) {
+            return Some(Picked { slot, held: shared(slot), donor: None });
+        }
+        let slot = idle().min_by_key(|&id| (!self.slots[id].chain.is_empty(), self.slots[id].used))?;
+        let held = shared(slot);
+        let donor = (0..self.slots.len()).map(|id| (id, shared(id))).max_by_key(|&(_, tokens)| tokens);
+        Some(Picked { slot, held, donor: donor.filter(|&(_, tokens)| tokens > held) })
+    }
+
+    /// Gives a slot to a request; it holds the first `tokens` of `prompt` from now on.
+    pub(crate) fn start(&mut self, slot: SlotId, prompt: &[u32], tokens: usize, limit: usize) {
+        self.starts += 1;
+        let slot = &mut self.slots[slot];
+        slot.busy = true;
+        slot.used = self.starts;
+        slot.chain.clear();
+        // No growth while it decodes.
+        slot.chain.reserve(limit);
+        slot.chain.extend_from_slice(&prompt[..tokens]);
+    }
+
+    /// Tokens have been computed into a slot.
+    pub(crate) fn extend(&mut self, slot: SlotId, tokens: &[u32]) {
+        self.slots[slot].chain.extend_from_slice(tokens);
+    }
+
+    /// A slot begins to decode. Returns the rows to swap.
+    pub(crate) fn promote(&mut self, slot: SlotId) -> Option<(usize, usize)> {
+        let swap = self.swap(self.slots[slot].row, self.decoding);
+        self.decoding += 1;
+        swap
+    }
+
+    /// A request ends; its conversation stays. Returns the rows to swap.
+    pub(crate) fn finish(&mut self, slot: SlotId, now: Instant) -> Option<(usize, usize)> {
+        self.slots[slot].busy = false;
+        self.slots[slot].idle_since = now;
+        let row = self.slots[slot].row;
+        if row >= self.decoding {
+            return None;
+        }
+        self.decoding -= 1;
+        self.swap(row, self.decoding)
+    }
+
+    /// Forgets what a slot holds.
+    pub(crate) fn clear(&mut self, slot: SlotId) {
+        self.slots[slot].chain.clear();
+    }
+
+    /// The idle conversation that was used longest ago, other than `keep`.
+    pub(crate) fn oldest(&self, keep: SlotId) -> Option<SlotId> {
+        let idle = |&id: &SlotId| id != keep && !self.slots[id].busy && !self.slots[id].chain.is_empty();
+        (0..self.slots.len()).filter(idle).min_by_key(|&id| self.slots[id].used)
+    }
+
+    /// Tokens held by idle slots other than `slot`.
+    pub(crate) fn idle_tokens(&self, slot: SlotId) -> usize {
+        let idle = |(id, other): &(SlotId, &Slot)| *id != slot && !other.busy;
+        self.slots.iter().enumerate().filter(idle).map(|(_, other)| other.chain.len()).sum()
+    }
+
+    /// Tokens held by all slots.
+    pub(crate) fn tokens(&self) -> usize {
+        self.slots.iter().map(|slot| slot.chain.len()).sum()
+    }
+
+    pub(crate) fn row(&self, slot: SlotId) -> usize {
+        self.slots[slot].row
+    }
+
+    pub(crate) fn slot(&self, row: usize) -> SlotId {
+        self.rows[row]
+    }
+
+    /// Tokens that a slot holds.
+    pub(crate) fn len(&self, slot: SlotId) -> usize {
+        self.slots[slot].chain.len()
+    }
+
+    /// Rows that decode.
+    pub(crate) fn decoding(&self) -> usize {
+        self.decoding
+    }
+
+    /// For each slot: tokens held, whether it is busy, since when it is idle.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (usize, bool, Instant)> {
+        self.slots.iter().map(|slot| (slot.chain.len(), slot.busy, slot.idle_since))
+    }
+
+    fn swap(&mut self, a: usize, b: usize) -> Option<(usize, usize)> {
+        if a == b {
+            return None;
+        }
+        self.rows.swap(a, b);
+        self.slots[self.rows[a]].row = a;
+        self.slots[self.rows[b]].row = b;
+        Some((a, b))
+    }
+}
+
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+#[path = "slots_tests.rs"]
+mod tests;

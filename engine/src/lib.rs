@@ -1,0 +1,180 @@
+//! The model on its device: tokens in, tokens out, bytes accounted.
+//!
+//! One thread owns the model. It keeps several conversations in slots of one KV cache that is bound to ONNX Runtime
+//! once; requests that run at the same time share each decoding step, and a prompt is computed only from where it
+//! differs from what is held. Memory is reserved before a request runs, so nothing fails half way for want of it.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use plimsoll_engine::*;
+//!
+//! # async fn answer() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::load(EngineConfig {
+//!     model: ModelPaths::one(Path::new("engine/demo/model")),
+//!     device: Device::Auto,
+//!     memory: MemoryLimit::Auto,
+//!     context: ContextLimit::Tokens(1024),
+//!     slots: 8,
+//!     threads: None,
+//!     onnxruntime: ".runtime/libonnxruntime.so".into(),
+//!     queue: 64,
+//! })?;
+//! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?;
+//! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
+//! let request =
+//!     Generate { prompt, max_tokens: 100, sampling: Sampling::greedy(), stop_tokens: vec![], ignore_eos: false };
+//! let mut answer = engine.generate(request, permit);
+//! while let Some(event) = answer.next().await {
+//!     match event? {
+//!         Event::Token(token) => print!("{}", engine.text().decode(&[token], true)),
+//!         Event::Done { usage, .. } => println!("\n{} of {} tokens were cached", usage.cached, usage.prompt),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Deliberately absent: HTTP, policies, and any runtime of its own. Graphs whose KV cache is not a shared buffer of
+//! `GroupQueryAttention` are refused when they are loaded, with what to use instead.
+
+mod config;
+mod error;
+mod request;
+mod model;
+pub mod text;
+mod memory;
+mod sample;
+mod cache;
+mod session;
+mod schedule;
+mod worker;
+mod load;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, MemoryLimit, ModelPaths};
+pub use error::{AdmitError, GenerateError, LoadError};
+pub use memory::{MemoryReading, Permit};
+pub use model::{Element, Layout, Model};
+pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
+pub use worker::SlotReading;
+
+use load::Running;
+use text::Text;
+use worker::{Cancel, Command, Order};
+
+/// A loaded model. Clones share it; when the last one is dropped it is unloaded.
+#[derive(Debug, Clone)]
+pub struct Engine(Arc<Running>);
+
+impl Engine {
+    /// Loads a model, tries it once and starts its thread. Blocks for as long as the weights take to load.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a caller builds it for this call and has no more use for it"
+    )]
+    pub fn load(config: EngineConfig) -> Result<Self, LoadError> {
+        load::load(&config).map(|running| Self(Arc::new(running)))
+    }
+
+    /// What the model folder says.
+    pub fn model(&self) -> &Model {
+        &self.0.model
+    }
+
+    /// Tokens of one conversation, prompt and answer together.
+    pub fn context(&self) -> u32 {
+        self.0.context
+    }
+
+    /// The device it runs on, and why.
+    pub fn device(&self) -> &DeviceInfo {
+        &self.0.device
+    }
+
+    /// Tokenizer, chat template and tool-call format of the folder.
+    pub fn text(&self) -> &Arc<Text> {
+        &self.0.text
+    }
+
+    /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those
+    /// who asked before; dropping the future leaves the queue. A task that holds a permit must not wait for another.
+    pub async fn reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {
+        self.0.budget.reserve(tokens).await
+    }
+
+    /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
+    /// token and a few more: a slow reader holds up nobody.
+    pub fn generate(&self, request: Generate, permit: Permit) -> Generation {
+        let (sender, events) = mpsc::unbounded_channel();
+        let id = self.0.next_request();
+        let generation =
+            Generation { events, ended: false, _cancel: Cancel::new(self.0.current.clone(), id) };
+        if let Err(refused) = self.check(&request, &permit) {
+            drop(permit);
+            drop(sender.send(Err(refused)));
+            return generation;
+        }
+        let order = Order { id, request, permit, events: sender, asked: Instant::now() };
+        // Refused only where the worker is gone: there is room for as many orders as there are permits. The order
+        // is dropped with its sender then, which the generation reads as `Gone`.
+        drop(self.0.commands.try_send(Command::Generate(order)));
+        generation
+    }
+
+    /// Memory by component, as it is now.
+    pub fn memory(&self) -> MemoryReading {
+        self.0.meter.read()
+    }
+
+    /// The slots, as they were after the worker's last turn.
+    pub fn slots(&self) -> Vec<SlotReading> {
+        self.0.board.read()
+    }
+
+    /// Requests that wait for memory.
+    pub fn queue_depth(&self) -> usize {
+        self.0.budget.waiting()
+    }
+
+    /// Unloads the model: ends what runs with [`Finish::Cancelled`], refuses what waits, frees all memory. Blocks
+    /// until it is done, for one run at most.
+    pub fn shutdown(&self) {
+        self.0.shutdown();
+    }
+
+    fn check(&self, request: &Generate, permit: &Permit) -> Result<(), GenerateError> {
+        let (prompt, vocab) = (&request.prompt, self.0.model.vocab);
+        if prompt.is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        if length > permit.tokens() {
+            return Err(GenerateError::PermitTooSmall { prompt: length, reserved: permit.tokens() });
+        }
+        match prompt.iter().find(|&&token| token >= vocab) {
+            Some(&token) => Err(GenerateError::UnknownToken { token, vocab }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_go_between_threads() {
+        fn shared<T: Send + Sync + 'static>() {}
+        fn sent<T: Send + Unpin + 'static>() {}
+        fn future<T: Send>(_: fn(&'static Engine) -> T) {}
+        shared::<Engine>();
+        sent::<Generation>();
+        sent::<Permit>();
+        future(|engine| engine.reserve(1));
+    }
+}

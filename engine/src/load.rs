@@ -1,0 +1,187 @@
+//! From a configuration to a running worker: choose the device, read the folder, load the weights, take the memory.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+use crate::cache::device;
+use crate::config::{Device, DeviceInfo, EngineConfig};
+use crate::error::LoadError;
+use crate::memory::{self, Budget, Limits, Meter, Wish};
+use crate::model::{Element, Model};
+use crate::session::{Loaded, Plan};
+use crate::text::Text;
+use crate::worker::{Board, Command, Current, Facts, Worker};
+
+/// A model with its thread.
+pub(crate) struct Running {
+    pub(crate) model: Model,
+    pub(crate) text: Arc<Text>,
+    pub(crate) device: DeviceInfo,
+    pub(crate) context: u32,
+    pub(crate) budget: Budget,
+    pub(crate) meter: Meter,
+    pub(crate) board: Arc<Board>,
+    pub(crate) current: Arc<Current>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    requests: AtomicU64,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("folder", &self.model.folder)
+            .field("device", &self.device.name)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// A number for a request, never 0.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.budget.close();
+        // One place in the channel is kept for this; where it is taken, somebody else has said it.
+        drop(self.commands.try_send(Command::Shutdown));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the engine's thread has panicked");
+        }
+        self.meter.unload();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// Where a model may run, and why.
+struct Candidate<'a> {
+    folder: &'a Path,
+    cuda: Option<u32>,
+    reason: String,
+}
+
+pub(crate) fn load(config: &EngineConfig) -> Result<Running, LoadError> {
+    if config.slots == 0 {
+        return Err(LoadError::Setting { name: "slots", value: 0, range: "at least 1" });
+    }
+    let cpu = || config.model.cpu.as_deref().ok_or(LoadError::NoFolder { device: "cpu" });
+    let cuda = || config.model.cuda.as_deref().ok_or(LoadError::NoFolder { device: "cuda" });
+    match config.device {
+        Device::Cpu => start(config, &on_cpu(cpu()?, "asked for".to_owned())),
+        Device::Cuda(ordinal) => start(config, &on_cuda(cuda()?, ordinal, "asked for")),
+        Device::Auto => {
+            let Ok(folder) = cuda() else {
+                return start(config, &on_cpu(cpu()?, "no folder for CUDA is given".to_owned()));
+            };
+            let refused = match start(config, &on_cuda(folder, 0, "CUDA loads")) {
+                Ok(running) => return Ok(running),
+                Err(refused) => refused,
+            };
+            let Ok(folder) = cpu() else { return Err(refused) };
+            start(config, &on_cpu(folder, format!("CUDA cannot be used: {refused}")))
+        }
+    }
+}
+
+fn on_cpu(folder: &Path, reason: String) -> Candidate<'_> {
+    Candidate { folder, cuda: None, reason }
+}
+
+fn on_cuda<'a>(folder: &'a Path, ordinal: u32, reason: &str) -> Candidate<'a> {
+    Candidate { folder, cuda: Some(ordinal), reason: reason.to_owned() }
+}
+
+/// What the thread answers once it has loaded.
+struct Ready {
+    limits: Limits,
+    budget: Budget,
+    meter: Meter,
+    board: Arc<Board>,
+    current: Arc<Current>,
+}
+
+fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, LoadError> {
+    let model = Model::read(candidate.folder)?;
+    if candidate.cuda.is_some() && model.kv_type == Element::F32 {
+        return Err(LoadError::Unsupported {
+            path: model.file,
+            reason: "its KV cache is fp32, and GroupQueryAttention on CUDA takes fp16".to_owned(),
+            instead: "export it with `-p fp16 -e cuda` and name that folder as `model.cuda`, or use `device: cpu`",
+        });
+    }
+    let text = Arc::new(Text::load(candidate.folder)?);
+    let (commands, orders) = mpsc::channel(config.slots as usize + 1);
+    let (answer, answered) = std_mpsc::channel();
+    let (config, cuda, shared) = (config.clone(), candidate.cuda, model.clone());
+    let thread = std::thread::Builder::new().name("plimsoll-engine".to_owned()).spawn(move || {
+        match prepare(&config, cuda, &shared, orders) {
+            Ok((worker, ready)) => {
+                drop(answer.send(Ok(ready)));
+                worker.run();
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+        memory::trim();
+    });
+    let gone = |reason: String| LoadError::Session { path: model.file.clone(), reason };
+    let thread = thread.map_err(|e| gone(format!("no thread could be started ({e})")))?;
+    let ready = answered.recv().map_err(|_| gone("the loading thread ended".to_owned()))??;
+    let name = candidate.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"));
+    let provider = if candidate.cuda.is_some() { "CUDAExecutionProvider" } else { "CPUExecutionProvider" };
+    Ok(Running {
+        device: DeviceInfo { name, provider, reason: candidate.reason.clone() },
+        context: ready.limits.context,
+        budget: ready.budget,
+        meter: ready.meter,
+        board: ready.board,
+        current: ready.current,
+        commands,
+        thread: Mutex::new(Some(thread)),
+        requests: AtomicU64::new(0),
+        model,
+        text,
+    })
+}
+
+/// Loads the weights, sees what memory is left, and takes the KV cache's share of it. Runs on the worker's thread.
+fn prepare(
+    config: &EngineConfig,
+    cuda: Option<u32>,
+    model: &Model,
+    orders: mpsc::Receiver<Command>,
+) -> Result<(Worker, Ready), LoadError> {
+    let plan = Plan { runtime: &config.onnxruntime, model, threads: config.threads, cuda };
+    let loaded = Loaded::load(&plan)?;
+    let limits = Limits::decide(&Wish {
+        memory: config.memory,
+        context: config.context,
+        slots: config.slots,
+        per_token: model.kv_bytes_per_token,
+        model_context: model.context_length,
+        free: cuda.map_or_else(memory::available, device::free),
+        upfront: cuda.is_some(),
+    })?;
+    let session = loaded.with_memory(model, config.slots, limits.context)?;
+    let per_token = model.kv_bytes_per_token;
+    let budget = Budget::new(limits.bytes, per_token, limits.context, config.slots, config.queue);
+    let meter =
+        Meter::new(budget.clone(), model.weights_bytes, session.workspace(), cuda.and_then(device::bus_id));
+    let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used.clone()));
+    let facts = Facts { eos: model.eos.clone(), kv_bytes_per_token: per_token };
+    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), facts);
+    let current = worker.current();
+    Ok((worker, Ready { limits, budget, meter, board, current }))
+}

@@ -1,0 +1,220 @@
+//! Reads the layout of a graph from its operations: which inputs are what is found by following them, not by name.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use super::proto::{GraphProto, NodeProto, ValueInfoProto};
+use super::refuse;
+use crate::error::LoadError;
+
+/// ONNX's number for int64.
+const INT64: i32 = 7;
+/// Heads, and numbers of a head, at most: more is no model but a damaged file.
+const MOST: u64 = 1 << 16;
+
+/// Names and shapes of a graph whose caches are shared buffers of `GroupQueryAttention`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wiring {
+    /// Token ids, int64 `[batch, tokens]`.
+    pub(crate) ids: String,
+    /// Ones where there is a token, int64 `[batch, past + tokens]`.
+    pub(crate) mask: String,
+    /// Positions, int64 `[batch, tokens]`, where the graph asks for them.
+    pub(crate) positions: Option<String>,
+    /// How many logits are wanted, where the graph asks: its name and whether it is a scalar.
+    pub(crate) logits_wanted: Option<(String, bool)>,
+    /// Logits `[batch, tokens or fewer, vocab]`.
+    pub(crate) logits: String,
+    /// Whether logits come for the last token only.
+    pub(crate) last_only: bool,
+    /// Keys and values of each layer.
+    pub(crate) caches: Vec<Cache>,
+}
+
+/// One side (keys or values) of a layer's cache, `[batch, heads, tokens, head_dim]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cache {
+    /// The graph's input.
+    pub(crate) past: String,
+    /// The graph's output; the same memory.
+    pub(crate) present: String,
+    /// Heads of keys and values.
+    pub(crate) heads: usize,
+    /// Numbers of one head and token.
+    pub(crate) head_dim: usize,
+}
+
+/// What else the graph tells.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) wiring: Wiring,
+    /// Element type of the caches, in ONNX's numbers.
+    pub(super) cache_element: i32,
+    /// Element type of the logits.
+    pub(super) logits_element: i32,
+    /// Size of the vocabulary, where it is fixed.
+    pub(super) vocab: Option<u64>,
+    /// Positions that the rotary tables hold, where they are weights.
+    pub(super) positions: Option<u64>,
+    /// Query heads.
+    pub(super) heads: u64,
+}
+
+/// A graph with its indexes.
+pub(super) struct Reader<'a> {
+    graph: &'a GraphProto,
+    path: &'a Path,
+    makers: HashMap<&'a str, &'a NodeProto>,
+    inputs: HashMap<&'a str, &'a ValueInfoProto>,
+    outputs: HashMap<&'a str, &'a ValueInfoProto>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(graph: &'a GraphProto, path: &'a Path) -> Self {
+        let weights: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        let makers =
+            graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node)));
+        let by_name = |values: &'a [ValueInfoProto]| values.iter().map(|value| (value.name.as_str(), value));
+        let inputs = by_name(&graph.input).filter(|(name, _)| !weights.contains(name)).collect();
+        Self { graph, path, makers: makers.collect(), inputs, outputs: by_name(&graph.output).collect() }
+    }
+
+    /// The layout; an error where it is none that can run. `head_dim` is used where the graph leaves it open.
+    pub(super) fn read(&self, head_dim: Option<u64>) -> Result<Found, LoadError> {
+        let layers: Vec<_> =
+            self.graph.node.iter().filter(|node| node.op_type == "GroupQueryAttention").collect();
+        refuse::layout(self.graph, &layers).map_err(|refused| refused.at(self.path))?;
+        let first = layers[0];
+        let mut caches = Vec::with_capacity(2 * layers.len());
+        for layer in &layers {
+            caches.push(self.cache(layer, 3, 1, head_dim)?);
+            caches.push(self.cache(layer, 4, 2, head_dim)?);
+        }
+        let wiring = self.wire(first, caches)?;
+        let logits = self.outputs[wiring.logits.as_str()];
+        Ok(Found {
+            cache_element: self.inputs[wiring.caches[0].past.as_str()].element(),
+            logits_element: logits.element(),
+            vocab: logits.dims().get(2).copied().flatten(),
+            positions: first.given(7).and_then(|name| self.weight(name)?.first()?.to_owned().try_into().ok()),
+            heads: first.int("num_heads").and_then(|heads| u64::try_from(heads).ok()).unwrap_or(1),
+            wiring,
+        })
+    }
+
+    /// A cache that goes from a graph input through the layer to a graph output.
+    fn cache(
+        &self,
+        layer: &NodeProto,
+        input: usize,
+        output: usize,
+        head_dim: Option<u64>,
+    ) -> Result<Cache, LoadError> {
+        let past = layer.given(input).and_then(|name| self.inputs.get(name));
+        let present = layer.output.get(output).and_then(|name| self.outputs.get(name.as_str()));
+        let (Some(past), Some(present)) = (past, present) else {
+            return Err(refuse::inner_cache().at(self.path));
+        };
+        let dims = past.dims();
+        let sane = |number: &u64| (1..=MOST).contains(number);
+        let heads = dims.get(1).copied().flatten();
+        let heads = heads.or_else(|| layer.int("kv_num_heads").and_then(|heads| u64::try_from(heads).ok()));
+        let head_dim = dims.get(3).copied().flatten().or(head_dim);
+        let (Some(heads), Some(head_dim)) = (heads.filter(sane), head_dim.filter(sane)) else {
+            return Err(LoadError::Unsaid {
+                folder: self.path.parent().unwrap_or(self.path).to_owned(),
+                what: "the size of an attention head",
+                add: "`model.decoder.head_size` to genai_config.json or `head_dim` to config.json",
+            });
+        };
+        Ok(Cache {
+            past: past.name.clone(),
+            present: present.name.clone(),
+            heads: usize::try_from(heads).unwrap_or(usize::MAX),
+            head_dim: usize::try_from(head_dim).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Finds what the other inputs and outputs are for.
+    fn wire(&self, layer: &NodeProto, caches: Vec<Cache>) -> Result<Wiring, LoadError> {
+        let refused = |what: String| refuse::input(what).at(self.path);
+        let lengths = layer.given(5).map(|name| self.sources(name)).unwrap_or_default();
+        let mask = lengths.iter().copied().find(|name| self.is_int64(name, &[2]));
+        let mask =
+            mask.ok_or_else(|| refused("no attention mask gives the lengths of its rows".to_owned()))?;
+        let ids = self.ids(mask).ok_or_else(|| refused("no input holds token ids".to_owned()))?;
+        let (mut positions, mut logits_wanted) = (None, None);
+        for name in self.graph.input.iter().map(|value| value.name.as_str()) {
+            let known = name == ids || name == mask || caches.iter().any(|cache| cache.past == name);
+            if known || !self.inputs.contains_key(name) {
+                continue;
+            }
+            if positions.is_none() && self.is_int64(name, &[2]) {
+                positions = Some(name.to_owned());
+            } else if logits_wanted.is_none() && self.is_int64(name, &[0, 1]) {
+                logits_wanted = Some((name.to_owned(), self.is_int64(name, &[0])));
+            } else {
+                return Err(refused(format!("it is not known what its input `{name}` needs")));
+            }
+        }
+        let logits = self.logits(&caches)?;
+        let one_row = self.outputs[logits].dims()[1] == Some(1);
+        Ok(Wiring {
+            ids: ids.to_owned(),
+            mask: mask.to_owned(),
+            positions,
+            last_only: one_row || logits_wanted.is_some(),
+            logits_wanted,
+            logits: logits.to_owned(),
+            caches,
+        })
+    }
+
+    /// The input that picks rows of the largest table: the embeddings.
+    fn ids(&self, mask: &str) -> Option<&'a str> {
+        let gathers = self.graph.node.iter().filter(|node| node.op_type.starts_with("Gather"));
+        let picks = gathers.filter_map(|node| {
+            let table = node
+                .given(0)
+                .and_then(|name| self.weight(name))
+                .map_or(0, |dims| dims.iter().copied().fold(1, i64::saturating_mul));
+            let picker = self.sources(node.given(1)?);
+            let picker = picker.into_iter().find(|name| *name != mask && self.is_int64(name, &[2]))?;
+            Some((table, picker))
+        });
+        picks.max_by_key(|(table, _): &(i64, _)| *table).map(|(_, picker)| picker)
+    }
+
+    /// The one output that is no cache.
+    fn logits(&self, caches: &[Cache]) -> Result<&'a str, LoadError> {
+        let mut rest =
+            self.graph.output.iter().filter(|value| !caches.iter().any(|c| c.present == value.name));
+        match (rest.next(), rest.next()) {
+            (Some(logits), None) if logits.dims().len() == 3 => Ok(&logits.name),
+            _ => Err(refuse::input("it has no single output of logits".to_owned()).at(self.path)),
+        }
+    }
+
+    /// The graph's inputs that a value is computed from.
+    fn sources(&self, name: &'a str) -> BTreeSet<&'a str> {
+        let (mut found, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![name]);
+        while let Some(name) = open.pop().filter(|_| seen.len() <= self.graph.node.len()) {
+            if let Some((input, _)) = self.inputs.get_key_value(name) {
+                found.insert(*input);
+            } else if let Some(maker) = self.makers.get(name).filter(|_| seen.insert(name)) {
+                open.extend(maker.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
+            }
+        }
+        found
+    }
+
+    fn is_int64(&self, name: &str, ranks: &[usize]) -> bool {
+        self.inputs
+            .get(name)
+            .is_some_and(|value| value.element() == INT64 && ranks.contains(&value.dims().len()))
+    }
+
+    fn weight(&self, name: &str) -> Option<&'a [i64]> {
+        self.graph.initializer.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.dims.as_slice())
+    }
+}

@@ -1,0 +1,150 @@
+//! What a model folder says: layout, shapes, names and limits, read from its graph.
+
+mod folder;
+mod proto;
+mod graph;
+mod refuse;
+mod weights;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub(crate) use graph::{Cache, Wiring};
+
+use crate::error::LoadError;
+use crate::request::Sampling;
+use folder::Folder;
+
+/// What is known of a model before it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its graph.
+    pub file: PathBuf,
+    /// How its KV cache is kept.
+    pub layout: Layout,
+    /// Layers that have a KV cache.
+    pub kv_layers: u32,
+    /// Heads of keys and values, in the first layer.
+    pub kv_heads: u32,
+    /// Numbers of one head and token, in the first layer.
+    pub head_dim: u32,
+    /// Type of the KV cache's numbers.
+    pub kv_type: Element,
+    /// Bytes of KV cache for one token, all layers together: 2 sides x layers x heads x head size x bytes of a number.
+    pub kv_bytes_per_token: u64,
+    /// Bytes of all weights, by the graph's tensor shapes.
+    pub weights_bytes: u64,
+    /// Size of the vocabulary.
+    pub vocab: u32,
+    /// Tokens that the model was made for.
+    pub context_length: u32,
+    /// Ids that end an answer.
+    pub eos: Vec<u32>,
+    /// How the model's makers choose tokens.
+    pub sampling: Sampling,
+    pub(crate) logits_type: Element,
+    pub(crate) query_heads: u32,
+    pub(crate) wiring: Wiring,
+}
+
+/// How a graph keeps its KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `GroupQueryAttention`, past and present the same buffer `[slots, heads, context, head_dim]`.
+    SharedBuffer,
+}
+
+/// Type of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit floating point.
+    F16,
+}
+
+impl Element {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    fn from_onnx(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Self::F32),
+            10 => Some(Self::F16),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "fp32",
+            Self::F16 => "fp16",
+        })
+    }
+}
+
+impl Model {
+    /// Reads a folder. Takes milliseconds: weights are not read.
+    pub fn read(folder: &Path) -> Result<Self, LoadError> {
+        let files = Folder::read(folder)?;
+        let file = files.graph()?;
+        let graph = proto::read(&file)?;
+        let found = graph::Reader::new(&graph, &file).read(files.head_dim())?;
+        let weights_bytes = weights::bytes(&graph, &file)?;
+        let element =
+            |number, what| Element::from_onnx(number).ok_or_else(|| refuse::element(what).at(&file));
+        let kv_type = element(found.cache_element, "keys and values")?;
+        let logits_type = element(found.logits_element, "logits")?;
+        let unsaid = |what, add| LoadError::Unsaid { folder: folder.to_owned(), what, add };
+        let vocab = found.vocab.or_else(|| files.vocab()).ok_or_else(|| {
+            unsaid(
+                "the size of the vocabulary",
+                "`model.vocab_size` to genai_config.json or `vocab_size` to config.json",
+            )
+        })?;
+        // The rotary tables are the hard limit: positions beyond them do not exist.
+        let context = files.context().into_iter().chain(found.positions).min().ok_or_else(|| {
+            unsaid(
+                "the length of the context",
+                "`model.context_length` to genai_config.json or `max_position_embeddings` to config.json",
+            )
+        })?;
+        let caches = &found.wiring.caches;
+        let numbers: usize = caches.iter().map(|cache| cache.heads * cache.head_dim).sum();
+        Ok(Self {
+            folder: folder.to_owned(),
+            layout: Layout::SharedBuffer,
+            kv_layers: small(caches.len() / 2),
+            kv_heads: small(caches[0].heads),
+            head_dim: small(caches[0].head_dim),
+            kv_type,
+            kv_bytes_per_token: (numbers * kv_type.bytes()) as u64,
+            weights_bytes,
+            vocab: small(vocab),
+            context_length: small(context),
+            eos: files.eos(),
+            sampling: files.sampling(),
+            logits_type,
+            query_heads: small(found.heads),
+            wiring: found.wiring,
+            file,
+        })
+    }
+}
+
+fn small(number: impl TryInto<u32>) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+
+/// A path in the folder of shared test data; `None`, with a note, where that folder is missing.
+fn shared(path: &str) -> Option<PathBuf> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
+    if root.is_dir() {
+        return Some(root.join(path));
+    }
+    #[expect(clippy::disallowed_methods, reason = "tells a test run that nothing may be skipped")]
+    let required = std::env::var("PLIMSOLL_REQUIRE_SHARED").is_ok_and(|value| value == "1");
+    assert!(!required, "{} is missing", root.display());
+    println!("skipped: {} is missing", root.display());
+    None
+}
+
+fn read(folder: &str) -> Option<Result<Model, LoadError>> {
+    Some(Model::read(&shared(folder)?))
+}
+
+#[test]
+fn a_builder_folder_is_understood() {
+    let Some(model) = read("models/qwen2/genai") else { return };
+    let model = model.unwrap();
+    assert_eq!((model.kv_layers, model.kv_heads, model.head_dim, model.kv_type), (4, 2, 32, Element::F32));
+    assert_eq!(model.kv_bytes_per_token, 4 * 2 * 2 * 32 * 4);
+    assert_eq!((model.vocab, model.context_length, model.query_heads), (4160, 4096, 4));
+    assert_eq!(model.eos, [4098, 4096]);
+    assert_eq!(model.sampling, Sampling::greedy());
+    assert_eq!((model.wiring.ids.as_str(), model.wiring.mask.as_str()), ("input_ids", "attention_mask"));
+    assert!(
+        !model.wiring.last_only && model.wiring.positions.is_none() && model.wiring.logits_wanted.is_none()
+    );
+    let caches: Vec<_> = model.wiring.caches.iter().map(|c| (c.past.as_str(), c.present.as_str())).collect();
+    assert_eq!(caches[1], ("past_key_values.0.value", "present.0.value"));
+    assert_eq!(caches.len(), 8);
+    // What the file of weights holds, but for what stands in the graph itself.
+    let data = std::fs::metadata(model.file.with_extension("onnx.data")).unwrap().len();
+    assert!(model.weights_bytes.abs_diff(data) < 100_000, "{} {data}", model.weights_bytes);
+}
+
+#[test]
+fn an_onnx_community_folder_is_understood() {
+    let Some(model) = read("models/qwen2/community-gqa") else { return };
+    let model = model.unwrap();
+    assert!(model.file.ends_with("onnx/model.onnx"));
+    assert_eq!(model.wiring.logits_wanted, Some(("num_logits_to_keep".to_owned(), true)));
+    assert_eq!((model.head_dim, model.wiring.last_only), (32, true));
+    assert_eq!(model.eos, [4098, 4096]);
+}
+
+#[test]
+fn fp16_is_seen_in_the_graph() {
+    let Some(model) = read("models/qwen2/genai-fp16-cuda") else { return };
+    let model = model.unwrap();
+    assert_eq!(
+        (model.kv_type, model.logits_type, model.kv_bytes_per_token),
+        (Element::F16, Element::F16, 1024)
+    );
+}
+
+#[test]
+fn other_layouts_are_refused_with_what_to_use() {
+    for (folder, reason, instead) in [
+        ("models/qwen2/optimum", "its KV cache grows by concatenation", "onnxruntime_genai.models.builder"),
+        ("models/llama/optimum", "its KV cache grows by concatenation", "onnxruntime_genai.models.builder"),
+        ("models/lfm2/genai", "(CausalConvWithState)", "a model whose layers are all attention"),
+    ] {
+        let Some(model) = read(folder) else { return };
+        let message = model.unwrap_err().to_string();
+        assert!(message.contains(reason) && message.contains(instead), "{message}");
+        assert!(message.contains("model.onnx"), "{message}");
+    }
+}
+
+/// A copy of a folder, some of it left out.
+fn copy(folder: &str, without: &[&str]) -> Option<tempfile::TempDir> {
+    let source = shared(folder)?;
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(source).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_file() && !without.contains(&name.as_str()) {
+            // Read and written, since the originals may not be written to.
+            std::fs::write(copy.path().join(name), std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+    Some(copy)
+}
+
+fn message(folder: &Path) -> String {
+    Model::read(folder).unwrap_err().to_string()
+}
+
+#[test]
+fn missing_files_are_named() {
+    assert!(
+        message(Path::new("/no/such/folder"))
+            .starts_with("`/no/such/folder` is missing: `model` must name a folder")
+    );
+    for (without, expected) in [
+        (&["model.onnx"][..], "model.onnx` is missing: genai_config.json names it"),
+        (&["model.onnx", "genai_config.json"], "the folder holds neither model.onnx nor onnx/model.onnx"),
+        (&["model.onnx.data"], "model.onnx.data` is missing: it holds the weights of"),
+        (&["genai_config.json"], "does not say the size of an attention head: add `model.decoder.head_size`"),
+    ] {
+        let Some(folder) = copy("models/qwen2/genai", without) else { return };
+        assert!(message(folder.path()).contains(expected), "{}", message(folder.path()));
+    }
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let Some(folder) = copy("models/qwen2/genai", &[]) else { return };
+    let path = |name| folder.path().join(name);
+    let cut = |name, length| {
+        let bytes = std::fs::read(path(name)).unwrap();
+        std::fs::write(path(name), &bytes[..length]).unwrap();
+    };
+    cut("model.onnx.data", 1000);
+    assert!(
+        message(folder.path()).contains("model.onnx.data` is damaged: it has 1000 bytes, the graph needs")
+    );
+    for length in [20_000, 100, 1] {
+        cut("model.onnx", length);
+        assert!(message(folder.path()).contains("model.onnx` is damaged"), "{}", message(folder.path()));
+    }
+    cut("model.onnx", 0);
+    assert!(message(folder.path()).contains("it is empty"));
+    cut("genai_config.json", 50);
+    assert!(message(folder.path()).contains("genai_config.json` is damaged: it is no JSON"));
+}

@@ -1,0 +1,101 @@
+//! Why a graph is refused, and what to use in its place.
+
+use std::path::Path;
+
+use super::proto::{GraphProto, NodeProto};
+use crate::error::LoadError;
+
+/// The nearest thing that works.
+const BUILDER: &str = "export it with `python -m onnxruntime_genai.models.builder -m MODEL -o FOLDER -p fp32 -e cpu` \
+                       (or -p fp16 -e cuda), or take an onnx-community folder whose graph uses GroupQueryAttention";
+const WINDOW: &str = "export it with `--extra_options windowed_kv_cache=false`";
+const PLAIN: &str = "export it again with an unquantised fp32 or fp16 KV cache";
+const OTHER: &str = "use a model whose layers are all attention, such as Llama, Qwen2, Qwen3, Mistral or Phi";
+
+/// A reason without the file's name.
+pub(super) struct Refused {
+    reason: String,
+    instead: &'static str,
+}
+
+impl Refused {
+    fn new(reason: impl Into<String>, instead: &'static str) -> Self {
+        Self { reason: reason.into(), instead }
+    }
+
+    pub(super) fn at(self, path: &Path) -> LoadError {
+        LoadError::Unsupported { path: path.to_owned(), reason: self.reason, instead: self.instead }
+    }
+}
+
+/// The cache of a layer is not an input and an output of the graph.
+pub(super) fn inner_cache() -> Refused {
+    Refused::new("an attention layer keeps its cache inside the graph", BUILDER)
+}
+
+/// An input or output that is not understood.
+pub(super) fn input(what: String) -> Refused {
+    Refused::new(what, BUILDER)
+}
+
+/// An element type that is not served.
+pub(super) fn element(what: &str) -> Refused {
+    Refused::new(format!("its {what} are neither fp32 nor fp16"), PLAIN)
+}
+
+/// Refuses graphs whose caches are not all plain shared buffers.
+pub(super) fn layout(graph: &GraphProto, layers: &[&NodeProto]) -> Result<(), Refused> {
+    let has = |op: &str| graph.node.iter().any(|node| node.op_type == op);
+    if has("PagedAttention") {
+        return Err(Refused::new("it keeps its KV cache in pages (PagedAttention)", BUILDER));
+    }
+    if let Some(state) = STATES.iter().find(|op| has(op)) {
+        return Err(Refused::new(
+            format!("some layers keep a state instead of keys and values ({state})"),
+            OTHER,
+        ));
+    }
+    if layers.is_empty() {
+        return Err(Refused::new(
+            "its KV cache grows by concatenation, as in exports of optimum (no GroupQueryAttention in the graph)",
+            BUILDER,
+        ));
+    }
+    if has("MultiHeadAttention") || has("Attention") {
+        return Err(Refused::new("not all of its attention layers are GroupQueryAttention", BUILDER));
+    }
+    if has("If") {
+        let reason =
+            "it switches its rotary tables by length (longrope), which chunks of a prompt would get wrong";
+        return Err(Refused::new(reason, OTHER));
+    }
+    layers.iter().try_for_each(|layer| attention(layer))
+}
+
+/// Operations that carry a state from token to token.
+const STATES: &[&str] = &[
+    "CausalConvWithState",
+    "VarlenCausalConvWithState",
+    "LinearAttention",
+    "GatedDeltaNet",
+    "LinearAttentionGate",
+    "Loop",
+    "Scan",
+];
+
+fn attention(layer: &NodeProto) -> Result<(), Refused> {
+    if layer.int("sliding_window_cache").unwrap_or(0) != 0 {
+        return Err(Refused::new("some layers keep only a window of their keys and values", WINDOW));
+    }
+    let quantised = |name| layer.text(name).is_some_and(|kind| !kind.is_empty() && kind != "NONE");
+    if quantised("k_quant_type") || quantised("v_quant_type") {
+        return Err(Refused::new("its KV cache is quantised", PLAIN));
+    }
+    if layer.given(10).is_some() {
+        return Err(Refused::new("its attention adds a bias", OTHER));
+    }
+    if layer.given(3).is_none() || layer.given(4).is_none() {
+        return Err(inner_cache());
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! The bytes of a graph's weights, and whether the files that hold them are whole.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::proto::{GraphProto, TensorProto};
+use crate::error::LoadError;
+
+/// Bytes of all weights; an error where a file beside the graph is missing or too short.
+pub(super) fn bytes(graph: &GraphProto, file: &Path) -> Result<u64, LoadError> {
+    let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut total: u64 = 0;
+    for tensor in &graph.initializer {
+        let bytes = size(tensor);
+        total = bytes.saturating_add(total);
+        if let Some(location) = entry(tensor, "location") {
+            let offset = entry(tensor, "offset").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+            let length = entry(tensor, "length").and_then(|text| text.parse::<u64>().ok()).unwrap_or(bytes);
+            let end = needed.entry(location).or_default();
+            *end = (*end).max(offset.saturating_add(length));
+        }
+    }
+    for (location, end) in needed {
+        check(&file.with_file_name(location), end, file)?;
+    }
+    Ok(total)
+}
+
+fn check(path: &Path, needed: u64, graph: &Path) -> Result<(), LoadError> {
+    let Ok(found) = std::fs::metadata(path) else {
+        let hint = format!("it holds the weights of `{}`: copy it into the same folder", graph.display());
+        return Err(LoadError::Missing { path: path.to_owned(), hint });
+    };
+    if found.len() < needed {
+        let reason = format!("it has {} bytes, the graph needs {needed}", found.len());
+        return Err(LoadError::Damaged { path: path.to_owned(), reason });
+    }
+    Ok(())
+}
+
+fn entry<'a>(tensor: &'a TensorProto, key: &str) -> Option<&'a str> {
+    tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
+}
+
+fn size(tensor: &TensorProto) -> u64 {
+    let dims = tensor.dims.iter().map(|&dim| u64::try_from(dim).unwrap_or(0));
+    dims.fold(bits(tensor.data_type), u64::saturating_mul).div_ceil(8)
+}
+
+/// Bits of one element, by `TensorProto.DataType` of onnx.proto.
+fn bits(data_type: i32) -> u64 {
+    match data_type {
+        1 | 6 | 12 => 32,
+        4 | 5 | 10 | 16 => 16,
+        7 | 11 | 13 | 14 => 64,
+        15 => 128,
+        21..=23 => 4,
+        25 | 26 => 2,
+        _ => 8,
+    }
+}

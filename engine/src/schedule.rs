@@ -1,0 +1,154 @@
+//! Who runs next. Pure: the worker says who waits and how long the last runs took.
+//!
+//! Decoding comes first, since people read along. Prefill is guaranteed a share: after each decoding step one chunk of
+//! a prompt runs, as large as fits into the time by which a reader may be kept waiting.
+
+use std::time::Duration;
+
+/// How long one chunk of a prompt may hold up those who decode.
+const STALL: Duration = Duration::from_millis(100);
+/// Tokens of a chunk at least, beside decoding: smaller ones waste more than they save.
+const SMALLEST: usize = 32;
+/// Share of the latest measurement in the speed that is believed.
+const FRESH: f64 = 0.3;
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// One token for each decoding row.
+    Decode,
+    /// So many tokens of the prompt at this place in the queue.
+    Prefill {
+        /// The place.
+        place: usize,
+        /// Tokens.
+        tokens: usize,
+    },
+    /// Nothing to do.
+    Wait,
+}
+
+/// Remembers whose turn it was.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    /// Tokens of a chunk at most.
+    chunk: usize,
+    decoded: bool,
+    /// The request whose prompt ran last.
+    last: u64,
+    /// Tokens of prompts a second.
+    speed: Option<f64>,
+}
+
+/// A prompt that is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// The request; later ones have higher numbers.
+    pub(crate) request: u64,
+    /// Tokens left to compute.
+    pub(crate) tokens: usize,
+}
+
+impl Scheduler {
+    pub(crate) fn new(chunk: usize) -> Self {
+        Self { chunk, decoded: false, last: 0, speed: None }
+    }
+
+    /// Decides. `pending` is in the order of arrival.
+    pub(crate) fn next(&mut self, decoding: usize, pending: &[Pending]) -> Turn {
+        if decoding == 0 && pending.is_empty() {
+            return Turn::Wait;
+        }
+        if decoding > 0 && (pending.is_empty() || !self.decoded) {
+            self.decoded = true;
+            return Turn::Decode;
+        }
+        self.decoded = false;
+        // Prompts take turns, so that a short one does not wait for the whole of a long one.
+        let place = pending.iter().position(|one| one.request > self.last).unwrap_or(0);
+        self.last = pending[place].request;
+        let limit = if decoding == 0 && pending.len() == 1 { self.chunk } else { self.shared_chunk() };
+        Turn::Prefill { place, tokens: pending[place].tokens.min(limit) }
+    }
+
+    /// Learns how fast prompts are computed.
+    pub(crate) fn prefilled(&mut self, tokens: usize, took: Duration) {
+        let seconds = took.as_secs_f64();
+        if seconds > 0.0 {
+            let now = tokens as f64 / seconds;
+            self.speed = Some(self.speed.map_or(now, |speed| speed + FRESH * (now - speed)));
+        }
+    }
+
+    /// Tokens of a chunk beside others: what the speed allows, in whole steps of the smallest chunk so that the same
+    /// shapes come back.
+    fn shared_chunk(&self) -> usize {
+        let fitting = self.speed.map_or(0.0, |speed| speed * STALL.as_secs_f64()) as usize;
+        (fitting / SMALLEST * SMALLEST).max(SMALLEST).min(self.chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: usize = 512;
+
+    fn pending(tokens: &[usize]) -> Vec<Pending> {
+        (1..).zip(tokens).map(|(request, &tokens)| Pending { request, tokens }).collect()
+    }
+
+    #[test]
+    fn nothing_to_do() {
+        assert_eq!(Scheduler::new(CHUNK).next(0, &[]), Turn::Wait);
+    }
+
+    #[test]
+    fn alone_a_prompt_takes_the_largest_chunk() {
+        let mut scheduler = Scheduler::new(CHUNK);
+        assert_eq!(scheduler.next(0, &pending(&[2000])), Turn::Prefill { place: 0, tokens: 512 });
+        assert_eq!(scheduler.next(0, &pending(&[30])), Turn::Prefill { place: 0, tokens: 30 });
+    }
+
+    #[test]
+    fn decode_first_then_prefill_has_its_share() {
+        let mut scheduler = Scheduler::new(CHUNK);
+        let turns: Vec<_> = (0..6).map(|_| scheduler.next(3, &pending(&[10_000]))).collect();
+        let prefill = Turn::Prefill { place: 0, tokens: SMALLEST };
+        assert_eq!(turns, [Turn::Decode, prefill, Turn::Decode, prefill, Turn::Decode, prefill]);
+    }
+
+    #[test]
+    fn without_prompts_every_turn_decodes() {
+        let mut scheduler = Scheduler::new(CHUNK);
+        assert!((0..5).all(|_| scheduler.next(1, &[]) == Turn::Decode));
+        assert_eq!(scheduler.next(1, &pending(&[9])), Turn::Prefill { place: 0, tokens: 9 });
+    }
+
+    #[test]
+    fn prompts_take_turns() {
+        let mut scheduler = Scheduler::new(CHUNK);
+        let places: Vec<_> = (0..5)
+            .map(|_| match scheduler.next(0, &pending(&[900, 900, 900])) {
+                Turn::Prefill { place, .. } => place,
+                turn => panic!("{turn:?}"),
+            })
+            .collect();
+        assert_eq!(places, [0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn chunks_follow_the_measured_speed() {
+        let mut scheduler = Scheduler::new(CHUNK);
+        scheduler.prefilled(1000, Duration::from_secs(1));
+        assert_eq!(scheduler.shared_chunk(), 96);
+        for _ in 0..50 {
+            scheduler.prefilled(100_000, Duration::from_secs(1));
+        }
+        assert_eq!(scheduler.shared_chunk(), CHUNK);
+        for _ in 0..50 {
+            scheduler.prefilled(10, Duration::from_secs(1));
+        }
+        assert_eq!(scheduler.shared_chunk(), SMALLEST);
+    }
+}

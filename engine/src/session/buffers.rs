@@ -1,0 +1,139 @@
+//! Host buffers of one run: token ids, mask, positions and logits. Their addresses stay, their contents change.
+
+use std::ffi::c_void;
+
+use half::f16;
+
+use crate::model::{Element, Model};
+
+use super::{Logits, Step};
+
+/// Logits of one prefill take at most this many bytes.
+const LOGITS_BYTES: usize = 64 << 20;
+/// Attention scores of one prefill take at most this many bytes.
+const SCORES_BYTES: usize = 512 << 20;
+/// Tokens of one prefill, at most.
+const CHUNK: usize = 512;
+/// The narrowest mask of a decoding run, in tokens.
+const NARROW: usize = 256;
+
+/// The buffers of a model's runs.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    pub(crate) ids: Vec<i64>,
+    pub(crate) positions: Vec<i64>,
+    pub(crate) mask: Vec<i64>,
+    logits: Numbers,
+    vocab: usize,
+    /// Rows, width and ones in each row of the mask as it stands.
+    mask_rows: usize,
+    mask_width: usize,
+    mask_ones: Vec<usize>,
+    context: usize,
+    /// Where the last run's first row of logits begins, in rows.
+    first: usize,
+}
+
+impl Buffers {
+    pub(crate) fn new(model: &Model, slots: usize, context: usize) -> Self {
+        let chunk = chunk(model, context);
+        let vocab = model.vocab as usize;
+        let rows = if model.wiring.last_only { slots } else { slots.max(chunk) };
+        let logits = match model.logits_type {
+            Element::F32 => Numbers::F32(vec![0.0; rows * vocab]),
+            Element::F16 => Numbers::F16(vec![f16::ZERO; rows * vocab]),
+        };
+        Self {
+            ids: vec![0; slots.max(chunk)],
+            positions: vec![0; slots.max(chunk)],
+            mask: vec![0; slots * context],
+            logits,
+            vocab,
+            mask_rows: 0,
+            mask_width: 0,
+            mask_ones: vec![0; slots],
+            context,
+            first: 0,
+        }
+    }
+
+    /// Fills in one conversation's tokens. Returns the width of the mask.
+    pub(crate) fn prefill(&mut self, past: usize, tokens: &[u32], last_only: bool) -> usize {
+        for (i, &token) in tokens.iter().enumerate() {
+            self.ids[i] = i64::from(token);
+            self.positions[i] = (past + i) as i64;
+        }
+        let width = past + tokens.len();
+        self.mask[..width].fill(1);
+        self.mask_rows = 0;
+        self.first = if last_only { 0 } else { tokens.len() - 1 };
+        width
+    }
+
+    /// Fills in one token for each row. Returns the width of the mask.
+    pub(crate) fn decode(&mut self, steps: &[Step]) -> usize {
+        let longest = steps.iter().map(|step| step.past + 1).max().unwrap_or(1);
+        let width = longest.next_power_of_two().max(NARROW).min(self.context);
+        if (self.mask_rows, self.mask_width) != (steps.len(), width) {
+            (self.mask_rows, self.mask_width) = (steps.len(), width);
+            self.mask[..steps.len() * width].fill(0);
+            self.mask_ones[..steps.len()].fill(0);
+        }
+        for (row, step) in steps.iter().enumerate() {
+            self.ids[row] = i64::from(step.token);
+            self.positions[row] = step.past as i64;
+            let (had, needs) = (self.mask_ones[row], step.past + 1);
+            let mask = &mut self.mask[row * width..][..width];
+            mask[had.min(needs)..had.max(needs)].fill(i64::from(needs > had));
+            self.mask_ones[row] = needs;
+        }
+        self.first = 0;
+        width
+    }
+
+    /// Logits of a row of the last run.
+    pub(crate) fn logits(&self, row: usize) -> Logits<'_> {
+        let range = (self.first + row) * self.vocab..(self.first + row + 1) * self.vocab;
+        match &self.logits {
+            Numbers::F32(numbers) => Logits::F32(&numbers[range]),
+            Numbers::F16(numbers) => Logits::F16(&numbers[range]),
+        }
+    }
+
+    /// Where a run writes its logits.
+    pub(crate) fn logits_address(&mut self) -> *mut c_void {
+        match &mut self.logits {
+            Numbers::F32(numbers) => numbers.as_mut_ptr().cast(),
+            Numbers::F16(numbers) => numbers.as_mut_ptr().cast(),
+        }
+    }
+
+    /// Bytes of all buffers.
+    pub(crate) fn bytes(&self) -> u64 {
+        let integers = self.ids.len() + self.positions.len() + self.mask.len();
+        let logits = match &self.logits {
+            Numbers::F32(numbers) => size_of_val(numbers.as_slice()),
+            Numbers::F16(numbers) => size_of_val(numbers.as_slice()),
+        };
+        (integers * size_of::<i64>() + logits) as u64
+    }
+}
+
+/// Logits of one run.
+#[derive(Debug)]
+enum Numbers {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+}
+
+/// Tokens of one prefill: as many as the memory for logits and attention scores allows.
+pub(crate) fn chunk(model: &Model, context: usize) -> usize {
+    let logits = model.vocab as usize * model.logits_type.bytes();
+    let by_logits = if model.wiring.last_only { CHUNK } else { LOGITS_BYTES / logits.max(1) };
+    let by_scores = SCORES_BYTES / (model.query_heads as usize * context * size_of::<f32>()).max(1);
+    by_logits.min(by_scores).clamp(16, CHUNK).min(context)
+}
+
+#[cfg(test)]
+#[path = "buffers_tests.rs"]
+mod tests;

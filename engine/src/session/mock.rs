@@ -1,0 +1,143 @@
+//! A model without weights: each row remembers the very tokens that were put into it, and the next token is a hash of
+//! them. Whatever is put into a wrong row or place shows in the next token.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{Interrupt, Logits, RunError, Session, Step};
+
+/// Tokens of its vocabulary.
+pub(crate) const VOCAB: u32 = 97;
+/// A run that contains this token fails.
+pub(crate) const POISON: u32 = 96;
+/// After this token no logit is a number.
+pub(crate) const BLANK: u32 = 95;
+/// Ids that ordinary answers consist of.
+const ORDINARY: u32 = 90;
+
+/// What was run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Run {
+    Prefill { tokens: usize },
+    Decode { rows: usize },
+    Copy { tokens: usize },
+}
+
+/// The model without weights.
+#[derive(Debug)]
+pub(crate) struct Mock {
+    rows: Vec<Vec<u32>>,
+    logits: Vec<Vec<f32>>,
+    chunk: usize,
+    pub(crate) runs: Arc<Mutex<Vec<Run>>>,
+    pub(crate) interrupted: Arc<Flag>,
+}
+
+/// Remembers whether it is to stop.
+#[derive(Debug, Default)]
+pub(crate) struct Flag(pub(crate) AtomicBool);
+
+impl Interrupt for Flag {
+    fn set(&self, on: bool) {
+        self.0.store(on, Ordering::SeqCst);
+    }
+}
+
+impl Mock {
+    pub(crate) fn new(slots: usize, chunk: usize) -> Self {
+        Self {
+            rows: vec![Vec::new(); slots],
+            logits: Vec::new(),
+            chunk,
+            runs: Arc::default(),
+            interrupted: Arc::default(),
+        }
+    }
+
+    fn write(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
+        assert!(self.rows[row].len() >= past, "row {row} holds {} of {past} tokens", self.rows[row].len());
+        if tokens.contains(&POISON) {
+            return Err(RunError("poison".to_owned()));
+        }
+        self.rows[row].truncate(past);
+        self.rows[row].extend_from_slice(tokens);
+        self.logits.push(logits(&self.rows[row]));
+        Ok(())
+    }
+}
+
+impl Session for Mock {
+    fn prefill(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
+        assert!(tokens.len() <= self.chunk && !tokens.is_empty());
+        self.runs.lock().unwrap().push(Run::Prefill { tokens: tokens.len() });
+        self.logits.clear();
+        if self.interrupted.0.load(Ordering::SeqCst) {
+            return Err(RunError("interrupted".to_owned()));
+        }
+        self.write(row, past, tokens)
+    }
+
+    fn decode(&mut self, steps: &[Step]) -> Result<(), RunError> {
+        self.runs.lock().unwrap().push(Run::Decode { rows: steps.len() });
+        self.logits.clear();
+        steps.iter().enumerate().try_for_each(|(row, step)| self.write(row, step.past, &[step.token]))
+    }
+
+    fn logits(&self, row: usize) -> Logits<'_> {
+        Logits::F32(&self.logits[row])
+    }
+
+    fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<(), RunError> {
+        self.rows.swap(a, b);
+        self.rows[a].truncate(tokens);
+        self.rows[b].truncate(tokens);
+        Ok(())
+    }
+
+    fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError> {
+        self.runs.lock().unwrap().push(Run::Copy { tokens: to - from });
+        let tokens = self.rows[source][from..to].to_vec();
+        self.rows[target].truncate(from);
+        self.rows[target].extend(tokens);
+        Ok(())
+    }
+
+    fn release(&mut self, row: usize, from: usize, _: usize) {
+        self.rows[row].truncate(from);
+    }
+
+    fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    fn interrupt(&self) -> Arc<dyn Interrupt> {
+        self.interrupted.clone()
+    }
+}
+
+fn logits(tokens: &[u32]) -> Vec<f32> {
+    if tokens.last() == Some(&BLANK) {
+        return vec![f32::NAN; VOCAB as usize];
+    }
+    let mut logits = vec![0.0; VOCAB as usize];
+    logits[next(tokens) as usize] = 9.0;
+    logits
+}
+
+/// The likeliest token after these.
+pub(crate) fn next(tokens: &[u32]) -> u32 {
+    // FNV-1a, so that order and place of every token count.
+    let hash = tokens.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &token| {
+        (hash ^ u64::from(token)).wrapping_mul(0x0100_0000_01b3)
+    });
+    u32::try_from((hash >> 20) % u64::from(ORDINARY)).unwrap()
+}
+
+/// What a greedy answer to a prompt is.
+pub(crate) fn answer(prompt: &[u32], tokens: usize) -> Vec<u32> {
+    let mut all = prompt.to_vec();
+    for _ in 0..tokens {
+        all.push(next(&all));
+    }
+    all.split_off(prompt.len())
+}

@@ -1,0 +1,70 @@
+//! A loaded model as the worker sees it: rows of KV memory, tokens in, logits out.
+
+mod buffers;
+mod names;
+mod onnx;
+#[cfg(test)]
+pub(crate) mod mock;
+
+use std::sync::Arc;
+
+use half::f16;
+use thiserror::Error;
+
+pub(crate) use onnx::{Loaded, Plan};
+
+/// A run failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub(crate) struct RunError(pub(crate) String);
+
+/// One row of a decoding run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// The token that goes in.
+    pub(crate) token: u32,
+    /// Tokens that the row holds before it.
+    pub(crate) past: usize,
+}
+
+/// The logits of one row, one number for each token of the vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Logits<'a> {
+    /// As 32-bit numbers.
+    F32(&'a [f32]),
+    /// As 16-bit numbers.
+    F16(&'a [f16]),
+}
+
+/// Ends a run in flight, from any thread.
+pub(crate) trait Interrupt: Send + Sync {
+    /// Runs end as soon as they can, until it is unset.
+    fn set(&self, on: bool);
+}
+
+/// A loaded model with its KV memory. Lives on one thread.
+pub(crate) trait Session {
+    /// Computes tokens of one conversation into `row`, after the `past` tokens it holds.
+    fn prefill(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError>;
+
+    /// Computes one token in each of the rows `0..steps.len()`.
+    fn decode(&mut self, steps: &[Step]) -> Result<(), RunError>;
+
+    /// Logits of the last run: of the last token of a prefill (row 0), or of a row of a decoding run.
+    fn logits(&self, row: usize) -> Logits<'_>;
+
+    /// Exchanges two rows, each filled with no more than `tokens`.
+    fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<(), RunError>;
+
+    /// Copies tokens `from..to` of one row to another.
+    fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError>;
+
+    /// Gives back the memory of a row's tokens `from..to`.
+    fn release(&mut self, row: usize, from: usize, to: usize);
+
+    /// Tokens that one prefill takes at most.
+    fn chunk(&self) -> usize;
+
+    /// A handle that ends runs in flight.
+    fn interrupt(&self) -> Arc<dyn Interrupt>;
+}

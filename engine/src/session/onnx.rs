@@ -1,0 +1,385 @@
+//! The model in ONNX Runtime, with its KV cache bound once: past and present are the same memory, given to ONNX
+//! Runtime as raw values over the rows of the store. The only file that names `ort`.
+#![expect(unsafe_code, reason = "binds memory that ONNX Runtime does not own, through its C interface")]
+
+use std::ffi::{CString, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::AsPointer;
+use ort::environment::Environment;
+use ort::ep::{self, ArenaExtendStrategy};
+use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{IoBinding, RunOptions};
+use ort::sys;
+use ort::value::TensorElementType;
+
+use super::buffers::{self, Buffers};
+use super::names::Names;
+use super::{Interrupt, Logits, RunError, Session, Step};
+use crate::cache::{Device, Host, Shape, Store, StoreError};
+use crate::error::LoadError;
+use crate::model::{Element, Model};
+
+/// One for the whole process: ONNX Runtime allows no second one, not even after the first is gone.
+static ENVIRONMENT: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// What to load, and how large.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) runtime: &'a Path,
+    pub(crate) model: &'a Model,
+    pub(crate) threads: Option<u32>,
+    /// The ordinal of a CUDA device; `None`: the CPU.
+    pub(crate) cuda: Option<u32>,
+}
+
+/// A model whose weights are loaded, still without KV memory.
+pub(crate) struct Loaded {
+    session: ort::session::Session,
+    cuda: Option<u32>,
+}
+
+/// A loaded model with its KV memory. Fields are dropped in this order: bindings before the session that they belong
+/// to, the session before the memory that it was given.
+pub(crate) struct Onnx {
+    decode: Vec<Option<View>>,
+    prefill: Vec<Option<View>>,
+    session: ort::session::Session,
+    options: Arc<Stop>,
+    store: Box<dyn Store>,
+    buffers: Buffers,
+    /// The number of logits wanted of each row, for graphs that ask.
+    one: Box<i64>,
+    names: Names,
+    kv_type: TensorElementType,
+    logits_type: Element,
+    vocab: usize,
+    memory: MemoryInfo<'static>,
+    host: MemoryInfo<'static>,
+    shape: Shape,
+    chunk: usize,
+    /// Inputs are copied to the device when they are bound: each run binds them anew.
+    rebind: bool,
+}
+
+/// Rows of the KV cache, bound, and the shape that the other inputs were bound with.
+struct View {
+    binding: IoBinding,
+    rows: usize,
+    bound: Option<(usize, usize)>,
+}
+
+/// Ends the run that is in flight.
+struct Stop(RunOptions);
+
+impl Interrupt for Stop {
+    fn set(&self, on: bool) {
+        // Setting a flag fails only where the options are gone, and these are not.
+        drop(if on { self.0.terminate() } else { self.0.unterminate() });
+    }
+}
+
+/// A value over memory that is not its own; the memory must live for as long as a binding holds it.
+struct Borrowed(*mut sys::OrtValue);
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        // SAFETY: made by `borrow`, released once.
+        unsafe { (ort::api().ReleaseValue)(self.0) };
+    }
+}
+
+impl Loaded {
+    /// Loads the weights.
+    pub(crate) fn load(plan: &Plan<'_>) -> Result<Self, LoadError> {
+        let environment = environment(plan.runtime)?;
+        let path = &plan.model.file;
+        let refused =
+            |e: &dyn std::fmt::Display| LoadError::Session { path: path.clone(), reason: e.to_string() };
+        let mut builder = builder(&environment, plan.threads).map_err(|e| refused(&e))?;
+        if let Some(ordinal) = plan.cuda {
+            let provider = ep::CUDA::default()
+                .with_device_id(i32::try_from(ordinal).unwrap_or(i32::MAX))
+                .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+                .build()
+                .error_on_failure();
+            builder = builder.with_execution_providers([provider]).map_err(|e| LoadError::Device {
+                device: format!("cuda:{ordinal}"),
+                reason: format!(
+                    "{e}; it takes onnxruntime-gpu, a CUDA 13 driver and CUDA's cudart, cublas and curand"
+                ),
+            })?;
+        }
+        let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
+        Ok(Self { session, cuda: plan.cuda })
+    }
+
+    /// Takes KV memory and tries the model once, so that a graph which does not do what it says is found now.
+    pub(crate) fn with_memory(self, model: &Model, slots: u32, context: u32) -> Result<Onnx, LoadError> {
+        let (slots, context) = (slots as usize, context as usize);
+        let refused = |reason: String| LoadError::Session { path: model.file.clone(), reason };
+        let shape = Shape::new(model, slots, context);
+        let device = || self.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"));
+        let store = store(shape.clone(), self.cuda)
+            .map_err(|e| LoadError::Device { device: device(), reason: e.to_string() })?;
+        let names = Names::new(&model.wiring).map_err(|e| refused(e.to_string()))?;
+        let memory = match self.cuda {
+            None => AllocationDevice::CPU,
+            Some(_) => AllocationDevice::CUDA,
+        };
+        let info = |device, id: u32| {
+            let id = i32::try_from(id).unwrap_or(i32::MAX);
+            MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
+        };
+        let options = RunOptions::new().map_err(|e| refused(e.to_string()))?;
+        let mut onnx = Onnx {
+            decode: (0..slots).map(|_| None).collect(),
+            prefill: (0..slots).map(|_| None).collect(),
+            session: self.session,
+            options: Arc::new(Stop(options)),
+            store,
+            buffers: Buffers::new(model, slots, context),
+            one: Box::new(1),
+            names,
+            kv_type: element(model.kv_type),
+            logits_type: model.logits_type,
+            vocab: model.vocab as usize,
+            memory: info(memory, self.cuda.unwrap_or(0)).map_err(|e| refused(e.to_string()))?,
+            host: info(AllocationDevice::CPU, 0).map_err(|e| refused(e.to_string()))?,
+            shape,
+            chunk: buffers::chunk(model, context),
+            rebind: self.cuda.is_some(),
+        };
+        onnx.warm_up(context).map_err(|e| refused(e.to_string()))?;
+        Ok(onnx)
+    }
+}
+
+impl Onnx {
+    /// Bytes of the buffers beside weights and KV cache.
+    pub(crate) fn workspace(&self) -> u64 {
+        self.buffers.bytes()
+    }
+
+    fn warm_up(&mut self, context: usize) -> Result<(), RunError> {
+        self.prefill(0, 0, &[0])?;
+        if context > 1 {
+            self.decode(&[Step { token: 0, past: 1 }])?;
+        }
+        self.release(0, 0, context);
+        Ok(())
+    }
+
+    /// Binds the rows of the KV cache from `first` on, each as the past and the present of its layer.
+    fn view(&self, first: usize, rows: usize) -> ort::Result<View> {
+        let mut binding = self.session.create_binding()?;
+        for (strip, (past, present)) in self.names.caches.iter().enumerate() {
+            let part = &self.shape.strips[strip];
+            let dims = [rows as i64, part.heads as i64, self.shape.capacity as i64, part.head_dim as i64];
+            let bytes = rows * self.shape.row_bytes(strip);
+            let address = self.store.address(strip, first);
+            let value = borrow(&self.memory, (address, bytes), &dims, self.kv_type)?;
+            bind_input(&mut binding, past, &value)?;
+            bind_output(&mut binding, present, &value)?;
+        }
+        if let Some((name, scalar)) = &self.names.logits_wanted {
+            let address = (&raw const *self.one).cast_mut().cast();
+            let dims: &[i64] = if *scalar { &[] } else { &[1] };
+            let value = borrow(&self.host, (address, size_of::<i64>()), dims, TensorElementType::Int64)?;
+            bind_input(&mut binding, name, &value)?;
+        }
+        Ok(View { binding, rows, bound: None })
+    }
+
+    /// Binds what a run reads and writes besides the cache, where the shapes are other ones than last time.
+    fn bind(&mut self, view: &mut View, tokens: usize, width: usize) -> ort::Result<()> {
+        if view.bound == Some((tokens, width)) && !self.rebind {
+            return Ok(());
+        }
+        view.bound = None;
+        let (rows, names, buffers) = (view.rows, &self.names, &mut self.buffers);
+        let mut integers = |name: &CString, from: &mut Vec<i64>, width: usize| {
+            let bytes = rows * width * size_of::<i64>();
+            debug_assert!(rows * width <= from.len());
+            let dims = [rows as i64, width as i64];
+            let value =
+                borrow(&self.host, (from.as_mut_ptr().cast(), bytes), &dims, TensorElementType::Int64)?;
+            bind_input(&mut view.binding, name, &value)
+        };
+        integers(&names.ids, &mut buffers.ids, tokens)?;
+        integers(&names.mask, &mut buffers.mask, width)?;
+        if let Some(name) = &names.positions {
+            integers(name, &mut buffers.positions, tokens)?;
+        }
+        let logits = if names.last_only { 1 } else { tokens };
+        let bytes = rows * logits * self.vocab * self.logits_type.bytes();
+        let dims = [rows as i64, logits as i64, self.vocab as i64];
+        let value = borrow(&self.host, (buffers.logits_address(), bytes), &dims, element(self.logits_type))?;
+        bind_output(&mut view.binding, &names.logits, &value)?;
+        view.bound = Some((tokens, width));
+        Ok(())
+    }
+
+    fn run(&mut self, view: &mut View, tokens: usize, width: usize) -> ort::Result<()> {
+        self.bind(view, tokens, width)?;
+        // Outputs are bound by hand, so nothing comes back that would have to be collected.
+        self.session.run_binding_with_options(&view.binding, &self.options.0)?;
+        Ok(())
+    }
+}
+
+impl Session for Onnx {
+    fn prefill(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
+        let width = self.buffers.prefill(past, tokens, self.names.last_only);
+        let mut view = match self.prefill[row].take() {
+            Some(view) => view,
+            None => self.view(row, 1).map_err(|e| failed(&e))?,
+        };
+        let ran = self.run(&mut view, tokens.len(), width);
+        self.prefill[row] = Some(view);
+        ran.map_err(|e| failed(&e))
+    }
+
+    fn decode(&mut self, steps: &[Step]) -> Result<(), RunError> {
+        let width = self.buffers.decode(steps);
+        let mut view = match self.decode[steps.len() - 1].take() {
+            Some(view) => view,
+            None => self.view(0, steps.len()).map_err(|e| failed(&e))?,
+        };
+        let ran = self.run(&mut view, 1, width);
+        self.decode[steps.len() - 1] = Some(view);
+        ran.map_err(|e| failed(&e))
+    }
+
+    fn logits(&self, row: usize) -> Logits<'_> {
+        self.buffers.logits(row)
+    }
+
+    fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<(), RunError> {
+        self.store.swap(a, b, tokens).map_err(|e| RunError(e.to_string()))
+    }
+
+    fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError> {
+        self.store.copy(source, target, from, to).map_err(|e| RunError(e.to_string()))
+    }
+
+    fn release(&mut self, row: usize, from: usize, to: usize) {
+        self.store.release(row, from, to);
+    }
+
+    fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    fn interrupt(&self) -> Arc<dyn Interrupt> {
+        self.options.clone()
+    }
+}
+
+fn element(element: Element) -> TensorElementType {
+    match element {
+        Element::F32 => TensorElementType::Float32,
+        Element::F16 => TensorElementType::Float16,
+    }
+}
+
+fn store(shape: Shape, cuda: Option<u32>) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match cuda {
+        None => Box::new(Host::new(shape)?),
+        Some(ordinal) => Box::new(Device::new(shape, ordinal)?),
+    })
+}
+
+fn failed(error: &ort::Error) -> RunError {
+    RunError(error.to_string())
+}
+
+/// A tensor over `bytes` at `address`. Dimensions must not ask for more.
+fn borrow(
+    memory: &MemoryInfo<'_>,
+    (address, bytes): (*mut c_void, usize),
+    dims: &[i64],
+    element: TensorElementType,
+) -> ort::Result<Borrowed> {
+    let mut value = null_mut();
+    // SAFETY: the memory is the store's or the buffers', which outlive every binding (see `Onnx`).
+    unsafe {
+        let made = (ort::api().CreateTensorWithDataAsOrtValue)(
+            memory.ptr(),
+            address,
+            bytes,
+            dims.as_ptr(),
+            dims.len(),
+            element.into(),
+            &raw mut value,
+        );
+        ort::Error::result_from_status(made)?;
+    }
+    Ok(Borrowed(value))
+}
+
+fn bind_input(binding: &mut IoBinding, name: &CString, value: &Borrowed) -> ort::Result<()> {
+    // SAFETY: both are alive; the binding keeps its own count of the value.
+    unsafe {
+        ort::Error::result_from_status((ort::api().BindInput)(binding.ptr_mut(), name.as_ptr(), value.0))
+    }
+}
+
+fn bind_output(binding: &mut IoBinding, name: &CString, value: &Borrowed) -> ort::Result<()> {
+    // SAFETY: as above.
+    unsafe {
+        ort::Error::result_from_status((ort::api().BindOutput)(binding.ptr_mut(), name.as_ptr(), value.0))
+    }
+}
+
+fn builder(environment: &Environment, threads: Option<u32>) -> ort::Result<SessionBuilder> {
+    let mut builder = ort::session::Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        // Plans of past shapes are kept for ever, and prompts come in all lengths.
+        .with_memory_pattern(false)?;
+    if let Some(threads) = threads {
+        builder = builder.with_intra_threads(threads as usize)?;
+    }
+    Ok(builder)
+}
+
+/// The process's environment, made with the first engine.
+fn environment(runtime: &Path) -> Result<Environment, LoadError> {
+    let refused = |reason: String| LoadError::Runtime { path: runtime.to_owned(), reason };
+    let path = runtime.canonicalize().map_err(|e| refused(e.to_string()))?;
+    let mut made = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((loaded, environment)) = made.as_ref() {
+        return match *loaded == path {
+            true => Ok(environment.clone()),
+            false => Err(refused(format!("this process has loaded `{}` already", loaded.display()))),
+        };
+    }
+    let environment = ort::init_from(&path)
+        .map_err(|e| refused(e.to_string()))?
+        .with_name("plimsoll")
+        .with_telemetry(false)
+        .with_logger(Arc::new(log))
+        .build()
+        .map_err(|e| refused(e.to_string()))?;
+    environment.set_log_level(LogLevel::Warning);
+    *made = Some((path, environment.clone()));
+    Ok(environment)
+}
+
+/// ONNX Runtime's own messages, for those who ask for them.
+fn log(level: LogLevel, category: &str, _: &str, place: &str, message: &str) {
+    match level {
+        LogLevel::Error | LogLevel::Fatal => {
+            tracing::warn!(target: "onnxruntime", category, place, "{message}");
+        }
+        _ => tracing::debug!(target: "onnxruntime", category, place, "{message}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "onnx_tests.rs"]
+mod tests;

@@ -1,0 +1,126 @@
+//! The text side of a model: tokenizer, chat template, tool calls, and text out of tokens.
+
+mod error;
+mod folder;
+mod patterns;
+mod tokenizer;
+mod segments;
+mod template;
+mod wire;
+mod weigh;
+mod stream;
+mod stops;
+mod tool_calls;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use folder::Folder;
+use segments::SegmentMemo;
+use tokenizer::Tokenizer;
+use wire::Understood;
+
+pub use error::{EncodeError, TemplateError, TextError};
+pub use stops::{Scanned, StopScanner};
+pub use stream::TextStream;
+pub use template::{Prompt, Templates};
+pub use tool_calls::{Piece, ToolCallFormat, ToolCallParser};
+
+/// Tokenizer, chat template and tool-call format of a model folder. Shared by all requests; no method waits.
+pub struct Text {
+    tokenizer: Tokenizer,
+    segments: SegmentMemo,
+    templates: Templates,
+    /// What the template understands without tools, and with them.
+    understood: [Understood; 2],
+    tool_calls: Option<ToolCallFormat>,
+}
+
+impl Text {
+    /// Reads `tokenizer.json` and what stands beside it in `folder`, and tests how far prompts may be encoded in
+    /// pieces. Takes up to a second for a large vocabulary.
+    pub fn load(folder: &Path) -> Result<Self, TextError> {
+        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
+        let templates = Templates::compile(Folder::read(folder)?)?;
+        let understood = [false, true].map(|tools| Understood::probe(&templates, tools));
+        let samples = weigh::samples(&templates);
+        let segments = SegmentMemo::new(tokenizer.clone(), &samples).map_err(|e| TextError::Tokenizer {
+            path: folder.join("tokenizer.json"),
+            reason: e.to_string(),
+        })?;
+        let tool_calls = tool_calls::detect(&templates);
+        Ok(Self { tokenizer, segments, templates, understood, tool_calls })
+    }
+
+    /// Renders a conversation of OpenAI's message shapes into the model's prompt. What the template does not
+    /// understand is converted first: a call's arguments from text to an object, lists of parts to text, null to an
+    /// empty text or nothing, `developer` to `system`.
+    pub fn render(&self, prompt: &Prompt<'_>) -> Result<String, TemplateError> {
+        let offered = prompt.tools.filter(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()));
+        let prompt = Prompt { tools: offered, ..*prompt };
+        let messages = self.understood[usize::from(offered.is_some())].convert(prompt.messages);
+        self.templates.render_messages(&messages, &prompt)
+    }
+
+    /// The chat templates, for rendering messages without any conversion.
+    pub fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    /// Ids of a rendered prompt: special tokens in it are recognised, none is added. Costs only what no earlier
+    /// prompt contained, where [`segmented`](Self::segmented).
+    pub fn encode(&self, rendered: &str) -> Result<Arc<[u32]>, EncodeError> {
+        self.segments.encode(rendered)
+    }
+
+    /// Ids of a plain text, as `tokenizer(text)` gives them in `transformers`: with the special tokens that the
+    /// tokenizer puts around a text.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
+        self.tokenizer.encode_with_frame(text)
+    }
+
+    /// Number of tokens of a rendered prompt; equal to the length of [`encode`](Self::encode).
+    pub fn count(&self, rendered: &str) -> Result<usize, EncodeError> {
+        self.segments.count(rendered)
+    }
+
+    /// Tokens that `messages` add to a prompt, judged by themselves. Sums are close to, not always equal to, the
+    /// tokens of a whole prompt; the same messages always weigh the same.
+    pub fn weigh(&self, messages: &[serde_json::Value]) -> Result<usize, EncodeError> {
+        weigh::weigh(self, messages)
+    }
+
+    /// Whether prompts are encoded and remembered piece by piece. Otherwise each prompt is encoded whole, because
+    /// this tokenizer would give other ids for its pieces.
+    pub fn segmented(&self) -> bool {
+        self.segments.segmented()
+    }
+
+    /// Text of `ids`; U+FFFD stands for bytes that are no UTF-8. `skip_special` leaves special tokens out.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        self.tokenizer.decode(ids, skip_special)
+    }
+
+    /// Turns ids into text one by one. `skip_special` leaves special tokens out, save those that mark tool calls.
+    pub fn decoder(&self, skip_special: bool) -> TextStream {
+        let marks = self.tool_calls.map(ToolCallFormat::marks);
+        let shown = marks.iter().flatten().filter_map(|mark| self.tokenizer.added_token(mark)).collect();
+        TextStream::new(self.tokenizer.clone(), skip_special, shown)
+    }
+
+    /// Finds `stops` in streamed text.
+    pub fn stops(&self, stops: Vec<String>) -> StopScanner {
+        StopScanner::new(stops)
+    }
+
+    /// How this model writes tool calls, where its template tells.
+    pub fn tool_calls(&self) -> Option<ToolCallFormat> {
+        self.tool_calls
+    }
+}
+
+#[cfg(test)]
+mod shared;
+#[cfg(test)]
+#[path = "truth_tests.rs"]
+mod truth_tests;

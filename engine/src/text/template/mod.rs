@@ -1,0 +1,171 @@
+//! Hugging Face chat templates: messages to the prompt that the model was trained on.
+//!
+//! The templates are Jinja as `transformers` runs it: blocks trimmed, Python's methods, its own `tojson`,
+//! `raise_exception` and `strftime_now`. Time is passed in. Steps and output are limited, so that no template can hang
+//! or flood the process.
+
+mod clock;
+mod python;
+mod source;
+mod tojson;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::SystemTime;
+
+use jiff::tz::TimeZone;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, ErrorKind, Value};
+use serde::Serialize;
+
+use crate::text::error::{TemplateError, TextError};
+use crate::text::folder::{Folder, Source};
+
+/// Steps that a rendering may take; long conversations take some hundred thousand.
+const FUEL: u64 = 10_000_000;
+/// Largest prompt in bytes.
+const MAX_OUTPUT: usize = 64 << 20;
+
+/// A conversation to be rendered.
+#[derive(Debug, Clone, Copy)]
+pub struct Prompt<'a> {
+    /// The messages.
+    pub messages: &'a [serde_json::Value],
+    /// The tools offered, as a JSON array of OpenAI's shape.
+    pub tools: Option<&'a serde_json::Value>,
+    /// Whether the prompt ends with the beginning of an answer.
+    pub add_generation_prompt: bool,
+    /// More variables for the template (`enable_thinking`, say).
+    pub kwargs: &'a serde_json::Map<String, serde_json::Value>,
+    /// What `strftime_now` tells, in the time zone of the process.
+    pub now: SystemTime,
+}
+
+/// The chat templates of a model folder.
+pub struct Templates {
+    environment: Environment<'static>,
+    special_tokens: BTreeMap<String, String>,
+    zone: TimeZone,
+}
+
+impl Templates {
+    /// Compiles the templates of `folder`.
+    pub(super) fn compile(folder: Folder) -> Result<Self, TextError> {
+        let mut environment = environment();
+        for (name, Source { path, text }) in folder.templates {
+            let added = environment.add_template_owned(name, source::prepare(&text));
+            added.map_err(|e| TextError::Template { path, reason: one_line(&e) })?;
+        }
+        Ok(Self { environment, special_tokens: folder.special_tokens, zone: TimeZone::system() })
+    }
+
+    /// Renders a conversation as `transformers`' `apply_chat_template` does, with the messages just as they are.
+    pub fn render(&self, prompt: &Prompt<'_>) -> Result<String, TemplateError> {
+        self.render_messages(&prompt.messages, prompt)
+    }
+
+    /// Renders `messages` in place of the prompt's own.
+    pub(super) fn render_messages<M: Serialize>(
+        &self,
+        messages: &M,
+        prompt: &Prompt<'_>,
+    ) -> Result<String, TemplateError> {
+        let template = self.template(prompt.tools.is_some()).ok_or(TemplateError::Missing)?;
+        let mut prompt_text = Limited(Vec::new());
+        template
+            .render_captured_to(self.variables(messages, prompt), &mut prompt_text)
+            .map_err(|e| template_error(&e))?;
+        String::from_utf8(prompt_text.0).map_err(|e| TemplateError::Failed(e.to_string()))
+    }
+
+    /// Whether there is a template at all.
+    pub fn is_empty(&self) -> bool {
+        self.environment.templates().next().is_none()
+    }
+
+    fn template(&self, tools: bool) -> Option<minijinja::Template<'_, '_>> {
+        let named = |name: &str| self.environment.get_template(name).ok();
+        tools.then(|| named("tool_use")).flatten().or_else(|| named("default"))
+    }
+
+    fn variables<M: Serialize>(&self, messages: &M, prompt: &Prompt<'_>) -> BTreeMap<String, Value> {
+        let mut variables: BTreeMap<String, Value> =
+            self.special_tokens.iter().map(|(role, token)| (role.clone(), Value::from(token))).collect();
+        let (now, zone) = (prompt.now, self.zone.clone());
+        let strftime_now = move |format: &str| clock::strftime(format, now, &zone);
+        variables.insert("strftime_now".to_owned(), Value::from_function(strftime_now));
+        variables.extend(prompt.kwargs.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
+        variables.insert("messages".to_owned(), Value::from(Serde(messages)));
+        variables.insert("tools".to_owned(), Value::from(Serde(prompt.tools)));
+        variables.insert("documents".to_owned(), Value::from(()));
+        variables.insert("add_generation_prompt".to_owned(), Value::from(prompt.add_generation_prompt));
+        variables
+    }
+}
+
+/// Jinja as `transformers` sets it up.
+fn environment() -> Environment<'static> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    let syntax = syntax.expect("Jinja's own marks are valid. This is a bug.");
+    let mut environment = Environment::new();
+    environment.set_syntax(syntax);
+    environment.set_fuel(Some(FUEL));
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    minijinja_contrib::add_to_environment(&mut environment);
+    environment.set_unknown_method_callback(python::method);
+    environment.add_test("sequence", python::is_sequence);
+    environment.add_filter("tojson", tojson::tojson);
+    environment.add_function("raise_exception", raise_exception);
+    environment
+}
+
+/// A template's own refusal.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, "raised by the template").with_source(Raised(message)))
+}
+
+fn template_error(error: &Error) -> TemplateError {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(Raised(message)) = inner.downcast_ref() {
+            return TemplateError::Refused(message.clone());
+        }
+        let kind = inner.downcast_ref::<Error>().map(Error::kind);
+        if matches!(kind, Some(ErrorKind::OutOfFuel | ErrorKind::WriteFailure)) {
+            return TemplateError::Endless;
+        }
+        cause = inner.source();
+    }
+    TemplateError::Failed(one_line(error))
+}
+
+/// The message without the excerpts that span lines.
+fn one_line(error: &Error) -> String {
+    error.to_string().replace('\n', " ")
+}
+
+/// A prompt in the making that refuses to grow without end.
+struct Limited(Vec<u8>);
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,57 @@
+//! What the worker shows of its slots.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::cache::Slots;
+
+/// A slot as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotReading {
+    /// Its number.
+    pub id: u32,
+    /// Tokens whose keys and values it holds.
+    pub tokens: u32,
+    /// Tokens it can hold.
+    pub limit: u32,
+    /// Whether a request runs in it.
+    pub busy: bool,
+    /// Since when no request does.
+    pub idle_since: Option<Instant>,
+}
+
+/// The latest readings, written by the worker after each turn.
+#[derive(Debug)]
+pub(crate) struct Board {
+    slots: Mutex<Vec<SlotReading>>,
+    kv_used: Arc<AtomicU64>,
+}
+
+impl Board {
+    /// `kv_used` gets the bytes of all tokens held.
+    pub(crate) fn new(slots: u32, limit: u32, kv_used: Arc<AtomicU64>) -> Self {
+        let idle_since = Some(Instant::now());
+        let slot = |id| SlotReading { id, tokens: 0, limit, busy: false, idle_since };
+        Self { slots: Mutex::new((0..slots).map(slot).collect()), kv_used }
+    }
+
+    /// Number of slots.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub(crate) fn read(&self) -> Vec<SlotReading> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn publish(&self, slots: &Slots, bytes_per_token: u64) {
+        let mut readings = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for (reading, (tokens, busy, idle_since)) in readings.iter_mut().zip(slots.readings()) {
+            reading.tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+            reading.busy = busy;
+            reading.idle_since = (!busy).then_some(idle_since);
+        }
+        self.kv_used.store(slots.tokens() as u64 * bytes_per_token, Ordering::Relaxed);
+    }
+}

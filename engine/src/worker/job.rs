@@ -1,0 +1,121 @@
+//! A request in its slot.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Facts, Order};
+use crate::cache::{Picked, SlotId};
+use crate::error::GenerateError;
+use crate::memory::Permit;
+use crate::request::{Event, Generate, Usage};
+use crate::sample::Sampler;
+
+/// A request that runs.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) request: Generate,
+    pub(super) slot: SlotId,
+    /// The token to decode next; `None`: its prompt is not done.
+    pub(super) next: Option<u32>,
+    pub(super) sampler: Sampler,
+    /// Tokens to make at most.
+    pub(super) limit: u32,
+    /// Tokens made.
+    made: u32,
+    cached: u32,
+    stops: Vec<u32>,
+    events: UnboundedSender<Result<Event, GenerateError>>,
+    pub(super) permit: Permit,
+}
+
+/// What a token means for its request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It goes on.
+    More,
+    /// The token ends the answer.
+    Stop,
+    /// It was the last one allowed.
+    Full,
+    /// Nobody listens.
+    Left,
+}
+
+impl Job {
+    pub(super) fn new(order: Order, picked: Picked, facts: &Facts, seed: u64) -> Self {
+        let Order { id, request, permit, events, .. } = order;
+        let room = permit.tokens().saturating_sub(count(request.prompt.len()));
+        let mut stops = request.stop_tokens.clone();
+        if !request.ignore_eos {
+            stops.extend(&facts.eos);
+        }
+        Self {
+            id,
+            slot: picked.slot,
+            next: None,
+            sampler: Sampler::new(request.sampling.clone(), &request.prompt, seed),
+            limit: request.max_tokens.min(room),
+            made: 0,
+            cached: count(picked.cached()),
+            stops,
+            events,
+            permit,
+            request,
+        }
+    }
+
+    /// Tells something. What nobody hears is found by [`left`](Self::left).
+    pub(super) fn tell(&self, event: Event) {
+        drop(self.events.send(Ok(event)));
+    }
+
+    pub(super) fn fail(self, error: GenerateError) {
+        let Self { events, permit, .. } = self;
+        drop(permit);
+        drop(events.send(Err(error)));
+    }
+
+    /// The memory is free before the end is told, so that who hears of it finds it free.
+    pub(super) fn done(self, event: Event) {
+        let Self { events, permit, .. } = self;
+        drop(permit);
+        drop(events.send(Ok(event)));
+    }
+
+    /// Whether nobody listens any more.
+    pub(super) fn left(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Takes a token that was chosen.
+    pub(super) fn take(&mut self, token: u32) -> Told {
+        if self.stops.contains(&token) {
+            return Told::Stop;
+        }
+        self.made += 1;
+        self.next = Some(token);
+        if self.events.send(Ok(Event::Token(token))).is_err() {
+            return Told::Left;
+        }
+        if self.made >= self.limit { Told::Full } else { Told::More }
+    }
+
+    pub(super) fn usage(&self, kv_bytes: u64) -> Usage {
+        Usage {
+            prompt: count(self.request.prompt.len()),
+            cached: self.cached,
+            completion: self.made,
+            kv_bytes,
+        }
+    }
+
+    /// Tokens of the prompt that were there already, and those to compute.
+    pub(super) fn split(&self) -> (u32, u32) {
+        (self.cached, count(self.request.prompt.len()) - self.cached)
+    }
+}
+
+/// Prompts are checked to be shorter than a window before they get here.
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,165 @@
+//! The one thread that owns the session: it waits in `select`, and changes things in `apply`.
+
+mod cancel;
+mod board;
+mod job;
+mod run;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::{Receiver, UnboundedSender};
+
+pub(crate) use board::Board;
+pub use board::SlotReading;
+pub(crate) use cancel::{Cancel, Current};
+
+use crate::cache::{SlotId, Slots};
+use crate::error::GenerateError;
+use crate::memory::{Budget, Permit};
+use crate::request::{Event, Generate};
+use crate::sample::Scratch;
+use crate::schedule::{Pending, Scheduler, Turn};
+use crate::session::{Session, Step};
+use job::Job;
+
+/// What the worker is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A request.
+    Generate(Order),
+    /// End now; what runs is cancelled.
+    Shutdown,
+}
+
+/// A request on its way to the worker.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Its number, higher than those before.
+    pub(crate) id: u64,
+    pub(crate) request: Generate,
+    pub(crate) permit: Permit,
+    pub(crate) events: UnboundedSender<Result<Event, GenerateError>>,
+    /// When it was asked for.
+    pub(crate) asked: Instant,
+}
+
+/// What the worker needs to know of the model.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) eos: Vec<u32>,
+    pub(crate) kv_bytes_per_token: u64,
+}
+
+/// The session's owner.
+pub(crate) struct Worker {
+    session: Box<dyn Session>,
+    slots: Slots,
+    /// The request in each slot.
+    jobs: Vec<Option<Job>>,
+    commands: Receiver<Command>,
+    scheduler: Scheduler,
+    current: Arc<Current>,
+    board: Arc<Board>,
+    budget: Budget,
+    facts: Facts,
+    /// Seeds of requests that bring none.
+    seeds: fn() -> u64,
+    // Used again for each turn, so that decoding allocates nothing.
+    steps: Vec<Step>,
+    pending: Vec<Pending>,
+    chosen: Vec<(SlotId, Option<u32>)>,
+    scratch: Scratch,
+}
+
+/// What happens next.
+enum Happening {
+    Told(Command),
+    Turn(Turn),
+}
+
+impl Worker {
+    pub(crate) fn new(
+        session: Box<dyn Session>,
+        commands: Receiver<Command>,
+        board: Arc<Board>,
+        budget: Budget,
+        facts: Facts,
+    ) -> Self {
+        let slots = board.slots();
+        Self {
+            current: Arc::new(Current::new(session.interrupt())),
+            scheduler: Scheduler::new(session.chunk()),
+            session,
+            slots: Slots::new(slots, Instant::now()),
+            jobs: (0..slots).map(|_| None).collect(),
+            commands,
+            board,
+            budget,
+            facts,
+            seeds: rand::random,
+            steps: Vec::with_capacity(slots),
+            pending: Vec::with_capacity(slots),
+            chosen: Vec::with_capacity(slots),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// What runs now, for those who cancel.
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.clone()
+    }
+
+    /// Works until it is told to end, or until nobody can tell it anything any more.
+    pub(crate) fn run(mut self) {
+        while let Some(happening) = self.select() {
+            if !self.apply(happening) {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    /// Waits for something to do. Commands come first: they are quick, and may let more rows share a run.
+    fn select(&mut self) -> Option<Happening> {
+        if let Ok(command) = self.commands.try_recv() {
+            return Some(Happening::Told(command));
+        }
+        self.leave_cancelled();
+        self.queue();
+        match self.scheduler.next(self.slots.decoding(), &self.pending) {
+            Turn::Wait => self.commands.blocking_recv().map(Happening::Told),
+            turn => Some(Happening::Turn(turn)),
+        }
+    }
+
+    /// Does it. False: the end.
+    fn apply(&mut self, happening: Happening) -> bool {
+        match happening {
+            Happening::Told(Command::Shutdown) => return false,
+            Happening::Told(Command::Generate(order)) => self.start(order),
+            Happening::Turn(Turn::Decode) => self.decode(),
+            Happening::Turn(Turn::Prefill { place, tokens }) => {
+                self.prefill(self.pending[place].request, tokens);
+            }
+            Happening::Turn(Turn::Wait) => {}
+        }
+        self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
+        true
+    }
+
+    /// Lists the prompts that are not done, in the order of arrival.
+    fn queue(&mut self) {
+        let prefilling = self.jobs.iter().flatten().filter(|job| job.next.is_none());
+        self.pending.clear();
+        self.pending.extend(prefilling.map(|job| Pending {
+            request: job.id,
+            tokens: job.request.prompt.len() - self.slots.len(job.slot),
+        }));
+        self.pending.sort_unstable_by_key(|pending| pending.request);
+    }
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

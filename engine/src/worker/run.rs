@@ -1,0 +1,216 @@
+//! The turns: start, prefill, decode, end.
+
+use std::time::Instant;
+
+use super::job::{Job, Told};
+use super::{Order, Worker};
+use crate::cache::SlotId;
+use crate::error::GenerateError;
+use crate::request::{Event, Finish};
+use crate::session::{RunError, Step};
+
+impl Worker {
+    /// Gives a request its slot, with whatever of its prompt is held anywhere.
+    pub(super) fn start(&mut self, order: Order) {
+        if order.events.is_closed() {
+            // Nobody waits for it, so it takes nothing from whoever comes next.
+            return;
+        }
+        let prompt = order.request.prompt.clone();
+        let Some(mut picked) = self.slots.pick(&prompt) else {
+            drop(order.events.send(Err(GenerateError::Session("no slot is idle".to_owned()))));
+            return;
+        };
+        let had = self.slots.len(picked.slot);
+        if let Some((donor, tokens)) = picked.donor {
+            let (source, target) = (self.slots.row(donor), self.slots.row(picked.slot));
+            if self.session.copy(source, target, picked.held, tokens).is_err() {
+                // A prefix that cannot be copied is computed.
+                picked.donor = None;
+            }
+        }
+        let limit = order.permit.tokens() as usize;
+        self.slots.start(picked.slot, &prompt, picked.cached(), limit);
+        if had > limit {
+            self.session.release(self.slots.row(picked.slot), limit, had);
+        }
+        self.make_room(picked.slot);
+        let queued = order.asked.elapsed();
+        let job = Job::new(order, picked, &self.facts, (self.seeds)());
+        let (cached, computed) = job.split();
+        let slot = u32::try_from(picked.slot).unwrap_or(u32::MAX);
+        job.tell(Event::Started { cached, computed, slot, queued });
+        self.jobs[picked.slot] = Some(job);
+    }
+
+    /// Forgets idle conversations, the longest unused first, until what is reserved and what is kept fit together.
+    fn make_room(&mut self, keep: SlotId) {
+        let idle = |worker: &Self| worker.slots.idle_tokens(keep) as u64 * worker.facts.kv_bytes_per_token;
+        while self.budget.reserved() + idle(self) > self.budget.limit() {
+            let Some(oldest) = self.slots.oldest(keep) else { return };
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, slot: SlotId) {
+        self.session.release(self.slots.row(slot), 0, self.slots.len(slot));
+        self.slots.clear(slot);
+    }
+
+    /// Computes a part of a prompt; after the last part, chooses the first token.
+    pub(super) fn prefill(&mut self, request: u64, tokens: usize) {
+        let Some(job) = self.jobs.iter().flatten().find(|job| job.id == request) else { return };
+        let (slot, past) = (job.slot, self.slots.len(job.slot));
+        let prompt = job.request.prompt.clone();
+        let part = &prompt[past..past + tokens];
+        let started = Instant::now();
+        self.current.begin(request);
+        // Whoever leaves from here on ends the run itself.
+        let ran = match job.left() {
+            true => Ok(false),
+            false => self.session.prefill(self.slots.row(slot), past, part).map(|()| true),
+        };
+        self.current.end();
+        match ran {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.fail(slot, error),
+        }
+        self.scheduler.prefilled(tokens, started.elapsed());
+        self.slots.extend(slot, part);
+        if past + tokens == prompt.len() {
+            self.prefilled(slot);
+        }
+    }
+
+    fn prefilled(&mut self, slot: SlotId) {
+        let Some(job) = self.jobs[slot].as_mut() else { return };
+        job.tell(Event::Prefilled);
+        if job.limit == 0 {
+            return self.finish(slot, Finish::Length);
+        }
+        let token = job.sampler.choose(self.session.logits(0), &mut self.scratch);
+        let swap = self.slots.promote(slot);
+        if self.swap(swap) {
+            self.deliver(slot, token);
+        }
+    }
+
+    /// One token for each row that decodes.
+    pub(super) fn decode(&mut self) {
+        self.steps.clear();
+        for row in 0..self.slots.decoding() {
+            let slot = self.slots.slot(row);
+            let token = self.jobs[slot].as_ref().and_then(|job| job.next).unwrap_or(0);
+            self.steps.push(Step { token, past: self.slots.len(slot) });
+        }
+        if self.session.decode(&self.steps).is_err() {
+            return self.decode_singly();
+        }
+        let mut chosen = std::mem::take(&mut self.chosen);
+        for row in 0..self.steps.len() {
+            let slot = self.slots.slot(row);
+            chosen.push((slot, self.choose(slot, row)));
+        }
+        for (slot, token) in chosen.drain(..) {
+            self.deliver(slot, token);
+        }
+        self.chosen = chosen;
+    }
+
+    /// A run over all rows failed: each is run by itself, so that only those fail that cannot run.
+    fn decode_singly(&mut self) {
+        let slots: Vec<_> = (0..self.steps.len()).map(|row| self.slots.slot(row)).collect();
+        for (slot, step) in slots.into_iter().zip(self.steps.clone()) {
+            match self.session.prefill(self.slots.row(slot), step.past, &[step.token]) {
+                Ok(()) => {
+                    let token = self.choose(slot, 0);
+                    self.deliver(slot, token);
+                }
+                Err(error) => self.fail(slot, error),
+            }
+        }
+    }
+
+    /// Notes that a row's token is computed, and chooses the next.
+    fn choose(&mut self, slot: SlotId, row: usize) -> Option<u32> {
+        let job = self.jobs[slot].as_mut()?;
+        self.slots.extend(slot, job.next.as_slice());
+        job.sampler.choose(self.session.logits(row), &mut self.scratch)
+    }
+
+    fn deliver(&mut self, slot: SlotId, token: Option<u32>) {
+        let Some(job) = self.jobs[slot].as_mut() else { return };
+        match token.map(|token| job.take(token)) {
+            Some(Told::More) => {}
+            Some(Told::Stop) => self.finish(slot, Finish::Stop),
+            Some(Told::Full) => self.finish(slot, Finish::Length),
+            Some(Told::Left) => drop(self.leave(slot)),
+            None => {
+                if let Some(job) = self.leave(slot) {
+                    job.fail(GenerateError::NoLogits);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, slot: SlotId, reason: Finish) {
+        let kv_bytes = self.slots.len(slot) as u64 * self.facts.kv_bytes_per_token;
+        if let Some(job) = self.leave(slot) {
+            let usage = job.usage(kv_bytes);
+            job.done(Event::Done { reason, usage });
+        }
+    }
+
+    fn fail(&mut self, slot: SlotId, error: RunError) {
+        if let Some(job) = self.leave(slot) {
+            // A run that its own client ended is no failure.
+            if !job.left() {
+                tracing::error!(slot, request = job.id, error = error.0, "run failed");
+                job.fail(GenerateError::Session(error.0));
+            }
+        }
+    }
+
+    /// Takes a request out of its slot. What the slot holds stays, for the conversation's next turn.
+    fn leave(&mut self, slot: SlotId) -> Option<Job> {
+        let job = self.jobs[slot].take()?;
+        let swap = self.slots.finish(slot, Instant::now());
+        self.swap(swap);
+        self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
+        Some(job)
+    }
+
+    /// Takes out the requests that nobody waits for.
+    pub(super) fn leave_cancelled(&mut self) {
+        for slot in 0..self.jobs.len() {
+            if self.jobs[slot].as_ref().is_some_and(Job::left) {
+                self.leave(slot);
+            }
+        }
+    }
+
+    /// Exchanges rows. False where the memory failed: neither row can be trusted then.
+    fn swap(&mut self, rows: Option<(usize, usize)>) -> bool {
+        let Some((a, b)) = rows else { return true };
+        let slots = [self.slots.slot(a), self.slots.slot(b)];
+        let tokens = slots.iter().map(|&slot| self.slots.len(slot)).max().unwrap_or(0);
+        let Err(error) = self.session.swap(a, b, tokens) else { return true };
+        tracing::error!(error = error.0, "kv memory failed");
+        for slot in slots {
+            self.slots.clear(slot);
+            if let Some(job) = self.leave(slot) {
+                job.fail(GenerateError::Session(error.0.clone()));
+            }
+        }
+        false
+    }
+
+    /// Ends what runs. The session goes with the worker.
+    pub(super) fn end(mut self) {
+        self.commands.close();
+        for slot in 0..self.jobs.len() {
+            self.finish(slot, Finish::Cancelled);
+        }
+    }
+}

@@ -1,0 +1,383 @@
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
+
+use super::*;
+use crate::request::{Finish, Sampling, Usage};
+use crate::session::mock::{self, BLANK, Mock, POISON, Run, answer};
+
+const PER_TOKEN: u64 = 10;
+const CONTEXT: u32 = 1000;
+
+type Events = UnboundedReceiver<Result<Event, GenerateError>>;
+
+/// A worker over a mock, moved by hand.
+struct Bench {
+    worker: Worker,
+    commands: Sender<Command>,
+    runs: Arc<Mutex<Vec<Run>>>,
+    orders: u64,
+}
+
+impl Bench {
+    fn new(slots: u32) -> Self {
+        Self::with_budget(slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
+    }
+
+    fn with_budget(slots: u32, bytes: u64) -> Self {
+        let (commands, orders) = channel(slots as usize + 1);
+        let mock = Mock::new(slots as usize, 64);
+        let runs = mock.runs.clone();
+        let board = Arc::new(Board::new(slots, CONTEXT, Arc::default()));
+        let budget = Budget::new(bytes, PER_TOKEN, CONTEXT, slots, 0);
+        let facts = Facts { eos: vec![mock::VOCAB - 3], kv_bytes_per_token: PER_TOKEN };
+        let worker = Worker::new(Box::new(mock), orders, board, budget, facts);
+        Self { worker, commands, runs, orders: 0 }
+    }
+
+    fn order(&mut self, request: Generate, tokens: u32) -> Events {
+        self.orders += 1;
+        let (sender, events) = unbounded_channel();
+        let permit = self.worker.budget.try_reserve(tokens).unwrap();
+        let order = Order { id: self.orders, request, permit, events: sender, asked: Instant::now() };
+        self.commands.try_send(Command::Generate(order)).unwrap();
+        events
+    }
+
+    fn ask(&mut self, prompt: &[u32], max_tokens: u32) -> Events {
+        self.order(request(prompt, max_tokens), u32::try_from(prompt.len()).unwrap() + max_tokens)
+    }
+
+    /// One turn, where there is something to do: a worker with nothing to do would wait for ever.
+    fn turn(&mut self) {
+        self.worker.leave_cancelled();
+        if self.busy() {
+            let happening = self.worker.select().unwrap();
+            self.worker.apply(happening);
+        }
+    }
+
+    fn turns(&mut self, turns: usize) {
+        (0..turns).for_each(|_| self.turn());
+    }
+
+    /// Works until nothing is left to do.
+    fn work(&mut self) {
+        while self.busy() {
+            self.turn();
+        }
+    }
+
+    fn busy(&self) -> bool {
+        let told = self.commands.capacity() < self.commands.max_capacity();
+        told || self.worker.jobs.iter().any(Option::is_some)
+    }
+}
+
+fn request(prompt: &[u32], max_tokens: u32) -> Generate {
+    Generate {
+        prompt: prompt.into(),
+        max_tokens,
+        sampling: Sampling::greedy(),
+        stop_tokens: Vec::new(),
+        ignore_eos: false,
+    }
+}
+
+/// Tokens told so far, and how it ended.
+#[derive(Debug, Default)]
+struct Heard {
+    tokens: Vec<u32>,
+    cached: u32,
+    prefilled: bool,
+    done: Option<(Finish, Usage)>,
+    error: Option<GenerateError>,
+}
+
+fn hear(events: &mut Events) -> Heard {
+    let mut heard = Heard::default();
+    while let Ok(event) = events.try_recv() {
+        match event {
+            Ok(Event::Started { cached, .. }) => heard.cached = cached,
+            Ok(Event::Prefilled) => heard.prefilled = true,
+            Ok(Event::Token(token)) => heard.tokens.push(token),
+            Ok(Event::Done { reason, usage }) => heard.done = Some((reason, usage)),
+            Err(error) => heard.error = Some(error),
+        }
+    }
+    heard
+}
+
+fn prompt(seed: u32, length: u32) -> Vec<u32> {
+    (0..length).map(|i| (i * 7 + seed * 13 + i * i * seed) % 90).collect()
+}
+
+#[test]
+fn one_request_from_start_to_end() {
+    let mut bench = Bench::new(2);
+    let prompt = prompt(1, 100);
+    let mut events = bench.ask(&prompt, 5);
+    bench.work();
+    let heard = hear(&mut events);
+    assert_eq!(heard.tokens, answer(&prompt, 5));
+    let usage = Usage { prompt: 100, cached: 0, completion: 5, kv_bytes: 104 * PER_TOKEN };
+    assert_eq!(heard.done, Some((Finish::Length, usage)));
+    assert!(heard.prefilled);
+    let prefills = [Run::Prefill { tokens: 64 }, Run::Prefill { tokens: 36 }];
+    assert_eq!(bench.runs.lock().unwrap()[..2], prefills);
+    assert_eq!(bench.worker.budget.reserved(), 0);
+}
+
+#[test]
+fn concurrent_requests_share_runs_and_get_their_own_answers() {
+    let mut bench = Bench::new(4);
+    let prompts: Vec<_> = (0..4).map(|seed| prompt(seed, 10 + seed * 40)).collect();
+    let lengths = [30, 3, 17, 1];
+    let mut all: Vec<_> =
+        prompts.iter().zip(lengths).map(|(prompt, length)| bench.ask(prompt, length)).collect();
+    bench.work();
+    for ((events, prompt), length) in all.iter_mut().zip(&prompts).zip(lengths) {
+        assert_eq!(hear(events).tokens, answer(prompt, length as usize));
+    }
+    assert!(bench.runs.lock().unwrap().contains(&Run::Decode { rows: 2 }));
+}
+
+#[test]
+fn stop_tokens_end_an_answer_untold() {
+    let mut bench = Bench::new(1);
+    let prompt = prompt(3, 20);
+    let full = answer(&prompt, 10);
+    let stop = full[4];
+    let told = full.iter().position(|&token| token == stop).unwrap();
+    let mut events = bench.order(Generate { stop_tokens: vec![stop], ..request(&prompt, 10) }, 30);
+    bench.work();
+    let heard = hear(&mut events);
+    assert_eq!(heard.tokens, full[..told]);
+    assert_eq!(heard.done.unwrap().0, Finish::Stop);
+}
+
+#[test]
+fn end_of_text_ends_unless_ignored() {
+    let mut bench = Bench::new(1);
+    let prompt = prompt(4, 20);
+    let made = answer(&prompt, 6);
+    bench.worker.facts.eos = vec![made[0]];
+    let mut events = bench.ask(&prompt, 6);
+    let reason = |heard: &Heard| heard.done.unwrap().0;
+    bench.work();
+    let heard = hear(&mut events);
+    assert_eq!((heard.tokens.len(), reason(&heard)), (0, Finish::Stop));
+    let mut events = bench.order(Generate { ignore_eos: true, ..request(&prompt, 6) }, 26);
+    bench.work();
+    let heard = hear(&mut events);
+    assert_eq!((heard.tokens.clone(), reason(&heard)), (made, Finish::Length));
+}
+
+#[test]
+fn a_permit_bounds_the_answer() {
+    let mut bench = Bench::new(1);
+    let prompt = prompt(5, 20);
+    for (tokens, made) in [(23, 3), (20, 0)] {
+        let mut events = bench.order(request(&prompt, 100), tokens);
+        bench.work();
+        let heard = hear(&mut events);
+        assert_eq!((heard.tokens.len(), heard.done.unwrap().0), (made, Finish::Length));
+    }
+}
+
+#[test]
+fn the_next_turn_reuses_prompt_and_answer() {
+    let mut bench = Bench::new(2);
+    let first = prompt(6, 50);
+    let mut events = bench.ask(&first, 8);
+    bench.work();
+    let mut second = first.clone();
+    second.extend(hear(&mut events).tokens);
+    second.extend(prompt(7, 10));
+    let mut events = bench.ask(&second, 8);
+    bench.work();
+    let heard = hear(&mut events);
+    // All but the last token made, which was never put in.
+    assert_eq!((heard.cached, heard.tokens), (57, answer(&second, 8)));
+}
+
+#[test]
+fn the_same_prompt_computes_its_last_token_again() {
+    let mut bench = Bench::new(1);
+    let prompt = prompt(8, 30);
+    let _events = bench.ask(&prompt, 4);
+    bench.work();
+    let mut events = bench.ask(&prompt, 4);
+    bench.work();
+    let heard = hear(&mut events);
+    assert_eq!((heard.cached, heard.tokens), (29, answer(&prompt, 4)));
+}
+
+#[test]
+fn a_prefix_is_copied_from_a_busy_slot() {
+    let mut bench = Bench::new(3);
+    let shared = prompt(9, 60);
+    let with = |seed| [shared.clone(), prompt(seed, 20)].concat();
+    let mut one = bench.ask(&with(10), 40);
+    bench.turns(6);
+    let mut other = bench.ask(&with(11), 10);
+    bench.work();
+    let (one, other) = (hear(&mut one), hear(&mut other));
+    assert_eq!(one.tokens, answer(&with(10), 40));
+    assert_eq!((other.cached, other.tokens), (60, answer(&with(11), 10)));
+    assert!(bench.runs.lock().unwrap().contains(&Run::Copy { tokens: 60 }));
+}
+
+#[test]
+fn who_leaves_frees_slot_and_memory() {
+    let mut bench = Bench::new(2);
+    let prompts = [prompt(12, 30), prompt(13, 30)];
+    let (gone, mut stays) = (bench.ask(&prompts[0], 500), bench.ask(&prompts[1], 20));
+    bench.turns(10);
+    assert_eq!(bench.worker.budget.reserved(), (530 + 50) * PER_TOKEN);
+    drop(gone);
+    bench.turn();
+    assert_eq!(bench.worker.budget.reserved(), 50 * PER_TOKEN);
+    bench.work();
+    assert_eq!(hear(&mut stays).tokens, answer(&prompts[1], 20));
+}
+
+#[test]
+fn a_long_prefill_ends_with_its_reader() {
+    let mut bench = Bench::new(1);
+    let events = bench.ask(&prompt(14, 640), 5);
+    bench.turns(3);
+    drop(events);
+    let computed = bench.runs.lock().unwrap().len();
+    assert_eq!(computed, 2);
+    bench.worker.leave_cancelled();
+    assert_eq!((bench.runs.lock().unwrap().len(), bench.worker.budget.reserved()), (computed, 0));
+    // What was computed serves who asks again.
+    let mut events = bench.ask(&prompt(14, 640), 5);
+    bench.work();
+    let heard = hear(&mut events);
+    assert_eq!((heard.cached, heard.tokens), (128, answer(&prompt(14, 640), 5)));
+}
+
+#[test]
+fn cancel_ends_only_the_run_of_its_request() {
+    let mock = Mock::new(1, 64);
+    let flag = mock.interrupted.clone();
+    let on = || flag.0.load(std::sync::atomic::Ordering::SeqCst);
+    let current = Arc::new(Current::new(mock.interrupt()));
+    current.begin(7);
+    drop(Cancel::new(current.clone(), 6));
+    assert!(!on());
+    drop(Cancel::new(current.clone(), 7));
+    assert!(on());
+    current.end();
+    assert!(!on());
+    drop(Cancel::new(current, 7));
+    assert!(!on());
+}
+
+#[test]
+fn a_failing_prompt_fails_alone() {
+    let mut bench = Bench::new(2);
+    let good = prompt(15, 20);
+    let (mut fails, mut runs) = (bench.ask(&[1, POISON, 2], 5), bench.ask(&good, 12));
+    bench.work();
+    assert_eq!(hear(&mut fails).error, Some(GenerateError::Session("poison".to_owned())));
+    assert_eq!(hear(&mut runs).tokens, answer(&good, 12));
+    assert_eq!(bench.worker.budget.reserved(), 0);
+}
+
+#[test]
+fn a_failing_batch_is_run_row_by_row() {
+    let mut bench = Bench::new(3);
+    let prompts: Vec<_> = (16..19).map(|seed| prompt(seed, 20)).collect();
+    let biased = |prompt: &[u32]| Generate {
+        sampling: Sampling { logit_bias: vec![(POISON, 100.0)], ..Sampling::greedy() },
+        ..request(prompt, 12)
+    };
+    let mut good = bench.ask(&prompts[0], 12);
+    // It makes the poisonous token itself, which then fails the run that all share.
+    let mut bad = bench.order(biased(&prompts[1]), 32);
+    let mut other = bench.ask(&prompts[2], 12);
+    bench.work();
+    assert_eq!(hear(&mut good).tokens, answer(&prompts[0], 12));
+    assert_eq!(hear(&mut other).tokens, answer(&prompts[2], 12));
+    assert!(matches!(hear(&mut bad).error, Some(GenerateError::Session(_))));
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_an_error() {
+    let mut bench = Bench::new(1);
+    let mut events = bench.ask(&[1, 2, BLANK], 5);
+    bench.work();
+    assert_eq!(hear(&mut events).error, Some(GenerateError::NoLogits));
+}
+
+#[test]
+fn idle_conversations_make_room_oldest_first() {
+    // Room for 300 tokens in 3 slots.
+    let mut bench = Bench::with_budget(3, 300 * PER_TOKEN);
+    let prompts: Vec<_> = (20..23).map(|seed| prompt(seed, 90)).collect();
+    for prompt in &prompts {
+        let _events = bench.ask(prompt, 10);
+        bench.work();
+    }
+    let used = |bench: &Bench| bench.worker.slots.tokens();
+    assert_eq!(used(&bench), 3 * 99);
+    // The second conversation goes on: it needs 201 tokens, so the first one goes and the third one may stay.
+    let longer = [prompts[1].clone(), answer(&prompts[1], 10), prompt(30, 60)].concat();
+    let mut events = bench.ask(&longer, 40);
+    bench.work();
+    assert_eq!((hear(&mut events).cached, used(&bench)), (99, 99 + 199));
+    for (prompt, cached) in [(&prompts[2], 89), (&prompts[0], 0)] {
+        let mut events = bench.ask(prompt, 5);
+        bench.work();
+        let heard = hear(&mut events);
+        assert_eq!((heard.cached, heard.tokens), (cached, answer(prompt, 5)));
+    }
+}
+
+#[test]
+fn shutdown_ends_what_runs() {
+    let mut bench = Bench::new(2);
+    let mut events = bench.ask(&prompt(24, 20), 500);
+    bench.turns(5);
+    bench.commands.try_send(Command::Shutdown).unwrap();
+    let budget = bench.worker.budget.clone();
+    bench.worker.run();
+    let heard = hear(&mut events);
+    assert_eq!((heard.done.unwrap().0, budget.reserved()), (Finish::Cancelled, 0));
+}
+
+proptest! {
+    /// Whatever comes in whatever order, and whoever leaves, each answer is the one that its prompt alone gives.
+    #[test]
+    fn answers_do_not_depend_on_neighbours(
+        asked in prop::collection::vec((0u32..4, 1u32..120, 0u32..30, 0usize..12, any::<bool>()), 1..24),
+    ) {
+        let mut bench = Bench::new(3);
+        let mut open: Vec<(Events, Vec<u32>, u32)> = Vec::new();
+        for (family, length, max_tokens, turns, leaves) in asked {
+            // Prompts of a family share their beginning.
+            let prompt = [prompt(family, 40), prompt(family * 50 + length, length)].concat();
+            while bench.worker.budget.try_reserve(1).is_err() {
+                bench.turn();
+            }
+            let events = bench.ask(&prompt, max_tokens);
+            if leaves {
+                drop(events);
+            } else {
+                open.push((events, prompt, max_tokens));
+            }
+            bench.turns(turns);
+        }
+        bench.work();
+        for (mut events, prompt, max_tokens) in open {
+            let heard = hear(&mut events);
+            prop_assert_eq!(heard.tokens, answer(&prompt, max_tokens as usize));
+            prop_assert_eq!(heard.done.unwrap().0, Finish::Length);
+        }
+        prop_assert_eq!(bench.worker.budget.reserved(), 0);
+    }
+}

@@ -1,0 +1,14 @@
+//! The engine on real models, through its public API.
+
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod truth;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod folders;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod sampling;

@@ -1,0 +1,142 @@
+//! Loads the models with ground truth, and runs prompts on them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plimsoll_engine::{
+    ContextLimit, Device, Engine, EngineConfig, Event, Finish, Generate, GenerateError, MemoryLimit,
+    ModelPaths, Sampling, Usage,
+};
+use serde_json::Value;
+
+/// A path in the folder of shared test data; `None`, with a note, where that folder is missing.
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
+    if root.is_dir() {
+        return Some(root.join(path));
+    }
+    assert!(variable("PLIMSOLL_REQUIRE_SHARED").as_deref() != Some("1"), "{} is missing", root.display());
+    println!("skipped: {} is missing", root.display());
+    None
+}
+
+/// The demo model's folder.
+pub(crate) fn demo(folder: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/demo")).join(folder)
+}
+
+/// ONNX Runtime, where `make` puts it.
+pub(crate) fn runtime() -> PathBuf {
+    let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.runtime/libonnxruntime.so"));
+    let path = variable("ORT_DYLIB_PATH").map_or(fetched, PathBuf::from);
+    assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
+    path
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where things are")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A configuration on the CPU: four slots, the model's own window.
+pub(crate) fn config(folder: PathBuf) -> EngineConfig {
+    EngineConfig {
+        model: ModelPaths { cpu: Some(folder), cuda: None },
+        device: Device::Cpu,
+        memory: MemoryLimit::Auto,
+        context: ContextLimit::Auto,
+        slots: 4,
+        threads: Some(1),
+        onnxruntime: runtime(),
+        queue: 16,
+    }
+}
+
+/// A model of the shared folder.
+pub(crate) fn load(folder: &str) -> Option<Engine> {
+    Some(Engine::load(config(shared("models")?.join(folder))).unwrap())
+}
+
+/// What came of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) reason: Finish,
+    pub(crate) usage: Usage,
+    pub(crate) cached: u32,
+}
+
+/// A greedy request that ends at `max_tokens` only.
+pub(crate) fn greedy(prompt: &[u32], max_tokens: u32) -> Generate {
+    Generate {
+        prompt: prompt.into(),
+        max_tokens,
+        sampling: Sampling::greedy(),
+        stop_tokens: Vec::new(),
+        ignore_eos: true,
+    }
+}
+
+/// Reserves what a request needs and runs it to its end.
+pub(crate) async fn run(engine: &Engine, request: Generate) -> Result<Answer, GenerateError> {
+    let tokens = u32::try_from(request.prompt.len()).unwrap() + request.max_tokens;
+    let permit = engine.reserve(tokens).await.unwrap();
+    let mut generation = engine.generate(request, permit);
+    let (mut made, mut cached) = (Vec::new(), None);
+    while let Some(event) = generation.next().await {
+        match event? {
+            Event::Started { cached: tokens, .. } => cached = Some(tokens),
+            Event::Prefilled => {}
+            Event::Token(token) => made.push(token),
+            Event::Done { reason, usage } => {
+                let cached = cached.unwrap();
+                assert_eq!((usage.completion, usage.cached), (u32::try_from(made.len()).unwrap(), cached));
+                return Ok(Answer { tokens: made, reason, usage, cached });
+            }
+        }
+    }
+    panic!("the events ended without an end")
+}
+
+/// Runs a future to its end.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// A prompt and what transformers makes of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) id: String,
+    pub(crate) prompt: Arc<[u32]>,
+    pub(crate) greedy: Vec<u32>,
+    pub(crate) margins: Vec<f64>,
+    pub(crate) json: Value,
+}
+
+/// The cases of a model's truth under `cases` or `extra`.
+pub(crate) fn cases(model: &str, list: &str) -> Option<Vec<Case>> {
+    let text = std::fs::read_to_string(shared(&format!("models/truth/{model}.json"))?).unwrap();
+    let truth: Value = serde_json::from_str(&text).unwrap();
+    let case = |json: &Value| Case {
+        id: json["id"].as_str().unwrap().to_owned(),
+        prompt: ids(&json["ids"]).into(),
+        greedy: ids(&json["greedy"]),
+        margins: json["margins"].as_array().unwrap().iter().map(|margin| margin.as_f64().unwrap()).collect(),
+        json: json.clone(),
+    };
+    Some(truth[list].as_array().unwrap().iter().map(case).collect())
+}
+
+fn ids(json: &Value) -> Vec<u32> {
+    json.as_array().unwrap().iter().map(|id| u32::try_from(id.as_u64().unwrap()).unwrap()).collect()
+}
+
+/// Checks tokens against a case. In fp16 the first difference may stand where the two likeliest are close.
+pub(crate) fn check(case: &Case, tokens: &[u32], fp16: bool) {
+    let differs = case.greedy.iter().zip(tokens).position(|(truth, token)| truth != token);
+    match differs {
+        Some(step) if fp16 => assert!(case.margins[step] < 0.1, "{} differs at {step}", case.id),
+        Some(step) => panic!("{} differs at {step}", case.id),
+        None => assert_eq!(tokens.len(), case.greedy.len(), "{}", case.id),
+    }
+}

@@ -1,0 +1,338 @@
+//! A chain: each step sees a snapshot, its effect is measured, kept or undone, and reported.
+
+use serde::Serialize;
+
+use crate::config::Step;
+use crate::conversation::Conversation;
+use crate::fit_context::FitContext;
+use crate::replay::Marks;
+use crate::report::{Outcome, Report, Row};
+use crate::reserve_output::{Reserve, ReserveOutput};
+use crate::summaries::{Ask, Summaries};
+use crate::summarize::Summarize;
+use crate::tokens::{CountError, CountTokens, Tokens};
+use crate::weights::Weights;
+use crate::{cap_tool_output, fit_context, normalize_prefix, reserve_output, summarize, trim_turns};
+
+/// What a chain may know besides the conversation.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Tokens that prompt and output may have together.
+    pub window: Tokens,
+    /// Counts for the tokenizer that will run the prompt.
+    pub counter: &'a dyn CountTokens,
+    /// Derived texts the caller has recorded.
+    pub summaries: &'a dyn Summaries,
+}
+
+/// What a chain came to.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The conversation as it is to be sent, and what was done to it.
+    Done {
+        /// The conversation; unchanged, its text is the original.
+        conversation: Conversation,
+        /// What happened.
+        report: Report,
+    },
+    /// A summary is missing: make it, record it, apply the chain again.
+    Ask(Ask),
+}
+
+/// Why a conversation must not be sent.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// It does not fit.
+    #[error(transparent)]
+    ContextLength(#[from] ContextLength),
+    /// It cannot be counted.
+    #[error(transparent)]
+    Count(#[from] CountError),
+}
+
+/// A conversation that cannot be made to fit, in exact tokens.
+#[derive(Debug, Clone, Serialize, thiserror::Error)]
+#[error(
+    "the prompt has {prompt} tokens and may have {budget}: the window is {window} and {reserved} are reserved for \
+     the output; {unremovable} of them cannot be dropped"
+)]
+pub struct ContextLength {
+    /// Tokens of the prompt as it reached the guard.
+    pub prompt: Tokens,
+    /// Tokens it may have.
+    pub budget: Tokens,
+    /// The context window.
+    pub window: Tokens,
+    /// Tokens kept for the output.
+    pub reserved: Tokens,
+    /// Tokens of the part that is never dropped.
+    pub unremovable: Tokens,
+    /// What the chain did before it refused.
+    pub report: Box<Report>,
+}
+
+/// Steps in order, ready to be applied.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    name: String,
+    steps: Vec<Step>,
+    guard: FitContext,
+    reserve: Option<ReserveOutput>,
+    summarize: Option<Summarize>,
+}
+
+impl Chain {
+    /// A chain of these steps, as [`crate::resolve`] gives them. Without steps it changes and refuses nothing.
+    #[must_use]
+    pub fn build(name: impl Into<String>, steps: &[Step]) -> Self {
+        let guard = steps.iter().find_map(|step| match step {
+            Step::FitContext(params) => Some(*params),
+            _ => None,
+        });
+        let reserve = steps.iter().find_map(|step| match step {
+            Step::ReserveOutput(params) => Some(*params),
+            _ => None,
+        });
+        let summarize = steps.iter().find_map(|step| match step {
+            Step::Summarize(params) => Some(*params),
+            _ => None,
+        });
+        let guard = guard.unwrap_or_default();
+        Self { name: name.into(), steps: steps.to_vec(), guard, reserve, summarize }
+    }
+
+    /// The policy's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The steps in order.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Applies the steps in order.
+    ///
+    /// # Errors
+    /// The conversation cannot be counted, or cannot be made to fit.
+    pub fn apply(&self, conversation: &Conversation, context: &Context) -> Result<Verdict, Refusal> {
+        let tokens = context.counter.prompt(conversation)?;
+        let mut run = Run {
+            chain: self,
+            context,
+            weights: Weights::new(context.counter),
+            conversation: conversation.clone(),
+            tokens,
+            reserve: None,
+            rows: Vec::with_capacity(self.steps.len()),
+        };
+        for step in &self.steps {
+            if let Some(ask) = run.step(step, conversation, tokens)? {
+                return Ok(Verdict::Ask(ask));
+            }
+        }
+        run.settle_reserve()?;
+        let report = run.report(conversation, tokens);
+        Ok(Verdict::Done { conversation: run.conversation, report })
+    }
+}
+
+/// What a step sees.
+pub(crate) struct Snapshot<'a> {
+    pub(crate) conversation: &'a Conversation,
+    /// Exact tokens of its prompt.
+    pub(crate) tokens: Tokens,
+    pub(crate) window: Tokens,
+    pub(crate) marks: Marks,
+    /// The most tokens of the summary that a cut leaves; none where the chain does not summarise.
+    pub(crate) summary: Option<Tokens>,
+    pub(crate) weights: &'a Weights<'a>,
+    pub(crate) counter: &'a dyn CountTokens,
+    pub(crate) summaries: &'a dyn Summaries,
+}
+
+/// What a step wants.
+pub(crate) enum Effect {
+    /// Nothing to do, and why.
+    Unchanged(String),
+    /// An edit.
+    Changed(Change),
+    /// The step could not do its work.
+    Failed(String),
+    /// A summary is needed first.
+    Ask(Ask),
+    /// The guard refuses; tokens that cannot be dropped.
+    Reject(Tokens),
+}
+
+/// An edit, not yet kept.
+pub(crate) struct Change {
+    pub(crate) conversation: Conversation,
+    pub(crate) touched: usize,
+    pub(crate) reason: String,
+    /// Exact tokens after it, where the step knows them.
+    pub(crate) tokens: Option<Tokens>,
+    /// Whether the step is kept where it makes the prompt larger.
+    pub(crate) may_grow: bool,
+    pub(crate) tool: Option<String>,
+}
+
+struct Run<'a> {
+    chain: &'a Chain,
+    context: &'a Context<'a>,
+    weights: Weights<'a>,
+    conversation: Conversation,
+    tokens: Tokens,
+    reserve: Option<Reserve>,
+    rows: Vec<Row>,
+}
+
+impl Run<'_> {
+    fn step(
+        &mut self,
+        step: &Step,
+        original: &Conversation,
+        tokens_before: Tokens,
+    ) -> Result<Option<Ask>, Refusal> {
+        if matches!(step, Step::Summarize(_) | Step::FitContext(_)) {
+            self.settle_reserve()?;
+        }
+        let effect = match step {
+            // Settled when the first step asks for the budget: what a cap saves may make room for the output.
+            Step::ReserveOutput(_) => Effect::Unchanged(String::new()),
+            Step::NormalizePrefix(params) => normalize_prefix::apply(params, &self.snapshot()),
+            Step::CapToolOutput(params) => cap_tool_output::apply(params, &self.snapshot()),
+            Step::TrimTurns(params) => trim_turns::apply(*params, &self.snapshot()),
+            Step::Summarize(params) => summarize::apply(*params, &self.snapshot()),
+            Step::FitContext(_) => fit_context::apply(&self.snapshot()),
+        };
+        match effect {
+            Effect::Unchanged(reason) => self.row(step, Outcome::Unchanged, reason),
+            Effect::Failed(reason) => self.row(step, Outcome::Failed, reason),
+            Effect::Changed(change) => self.keep_or_undo(step, change),
+            Effect::Ask(ask) => return Ok(Some(ask)),
+            Effect::Reject(unremovable) => {
+                let reason = format!("{unremovable} tokens cannot be dropped");
+                self.row(step, Outcome::Rejected, reason);
+                return Err(self.refusal(unremovable, original, tokens_before));
+            }
+        }
+        Ok(None)
+    }
+
+    fn snapshot(&self) -> Snapshot<'_> {
+        let reserve = self.reserve.unwrap_or_else(|| self.plain_reserve());
+        Snapshot {
+            conversation: &self.conversation,
+            tokens: self.tokens,
+            window: self.context.window,
+            marks: self.chain.guard.marks(reserve.budget),
+            summary: self.chain.summarize.map(|params| params.max_tokens_for(self.context.window)),
+            weights: &self.weights,
+            counter: self.context.counter,
+            summaries: self.context.summaries,
+        }
+    }
+
+    fn plain_reserve(&self) -> Reserve {
+        let params = self.chain.reserve.unwrap_or_default();
+        params.reserve(self.context.window, self.conversation.output_limit())
+    }
+
+    /// Fixes the budget, with a smaller output limit where the one asked for cannot be had.
+    fn settle_reserve(&mut self) -> Result<(), CountError> {
+        if self.reserve.is_some() {
+            return Ok(());
+        }
+        let plain = self.plain_reserve();
+        let clamped = match self.chain.reserve {
+            Some(params) => reserve_output::clamp(params, self.chain.guard, &self.snapshot())?,
+            None => None,
+        };
+        let row = self.rows.iter_mut().find(|row| row.policy == "reserve_output");
+        let reserve = clamped.unwrap_or(plain);
+        if let Some(row) = row {
+            row.reason = reserve.reason(self.conversation.output_limit());
+            if clamped.is_some() {
+                (row.outcome, row.messages) = (Outcome::Applied, 1);
+            }
+        }
+        if clamped.is_some() {
+            self.conversation = self.conversation.with_output_limit(reserve.reserved);
+        }
+        self.reserve = Some(reserve);
+        Ok(())
+    }
+
+    fn keep_or_undo(&mut self, step: &Step, change: Change) {
+        let measured = change.tokens.map_or_else(|| self.context.counter.prompt(&change.conversation), Ok);
+        let after = match measured {
+            Ok(after) => after,
+            Err(error) => return self.row(step, Outcome::Failed, error.to_string()),
+        };
+        if after > self.tokens && !change.may_grow {
+            let reason = format!("{}; undone: {after} tokens instead of {}", change.reason, self.tokens);
+            return self.row(step, Outcome::Undone, reason);
+        }
+        let kept = prefix_kept(&self.conversation, &change.conversation);
+        let before = std::mem::replace(&mut self.tokens, after);
+        self.conversation = change.conversation;
+        self.row(step, Outcome::Applied, change.reason);
+        if let Some(row) = self.rows.last_mut() {
+            row.messages = change.touched;
+            row.tokens_before = before;
+            row.prefix_kept = kept;
+            row.tool = change.tool;
+        }
+    }
+
+    fn row(&mut self, step: &Step, outcome: Outcome, reason: String) {
+        self.rows.push(Row {
+            policy: step.name(),
+            action: step.action(),
+            messages: 0,
+            tokens_before: self.tokens,
+            tokens_after: self.tokens,
+            reason,
+            prefix_kept: self.conversation.messages().len(),
+            outcome,
+            tool: None,
+        });
+    }
+
+    fn refusal(&self, unremovable: Tokens, original: &Conversation, tokens_before: Tokens) -> Refusal {
+        let report = self.report(original, tokens_before);
+        let (budget, window, reserved) = (report.budget, report.window, report.reserved);
+        let report = Box::new(report);
+        ContextLength { prompt: self.tokens, budget, window, reserved, unremovable, report }.into()
+    }
+
+    fn report(&self, original: &Conversation, tokens_before: Tokens) -> Report {
+        let reserve = self.reserve.unwrap_or_else(|| self.plain_reserve());
+        Report {
+            policy: self.chain.name.clone(),
+            window: self.context.window,
+            budget: reserve.budget,
+            reserved: reserve.reserved,
+            tokens_before,
+            tokens_after: self.tokens,
+            messages_before: original.messages().len(),
+            messages_after: self.conversation.messages().len(),
+            estimated: self.context.counter.estimated(),
+            tokenizer: self.context.counter.name().to_owned(),
+            rows: self.rows.clone(),
+        }
+    }
+}
+
+/// Leading messages that are the same in both.
+fn prefix_kept(before: &Conversation, after: &Conversation) -> usize {
+    let pairs = before.messages().iter().zip(after.messages());
+    pairs.take_while(|(before, after)| before.is(after)).count()
+}
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

@@ -1,0 +1,224 @@
+//! A conversation over the original JSON text.
+//!
+//! The text is never rewritten: messages, tools and the output limit are views of it, and an edit replaces only
+//! the spans it touches.
+
+mod message;
+mod scan;
+mod splice;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use message::{Message, Role, ToolCall};
+pub(crate) use scan::{Field, Span, decode, elements, key_is, last, members};
+
+use crate::tokens::Tokens;
+
+/// Members that limit the output, the one that counts first.
+const OUTPUT_LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+
+/// An OpenAI chat request over its original text. Cloning is cheap.
+#[derive(Clone)]
+pub struct Conversation {
+    source: Arc<Source>,
+    messages: Arc<Vec<Message>>,
+    dropped: Arc<Vec<Dropped>>,
+    tools: Option<Arc<str>>,
+    output_limit: Option<Tokens>,
+    /// Whether the list of messages is no longer the client's.
+    edited: bool,
+}
+
+/// What came in.
+struct Source {
+    body: Arc<str>,
+    outline: scan::Outline,
+}
+
+/// A message that a policy removed.
+#[derive(Debug, Clone)]
+pub struct Dropped {
+    /// The message as it was when it was removed.
+    pub message: Message,
+    /// The policy that removed it.
+    pub by: &'static str,
+    /// Place in the client's history of the message on whose arrival it was removed.
+    pub(crate) at: usize,
+}
+
+/// Bytes that are not a chat request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} (line {line}, column {column})")]
+pub struct ParseError {
+    /// What is wrong, or what is expected.
+    pub what: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in bytes, from 1; 0 where the line is empty.
+    pub column: usize,
+    /// Whether the bytes are JSON, of the wrong shape.
+    json: bool,
+}
+
+impl Conversation {
+    /// Reads a chat request without changing a byte of it.
+    ///
+    /// # Errors
+    /// Bytes that are not JSON; a body that is not an object; `messages` missing or not an array. Anything else
+    /// that is odd stays as it is and is nobody's business here.
+    pub fn parse_chat(body: Arc<str>) -> Result<Self, ParseError> {
+        let outline = scan::outline(&body).map_err(|error| ParseError::from_json(&error))?;
+        let messages = outline
+            .elements
+            .iter()
+            .enumerate()
+            .map(|(slot, span)| Message::original(body.clone(), span.clone(), slot))
+            .collect();
+        Ok(Self {
+            source: Arc::new(Source { body, outline }),
+            messages: Arc::new(messages),
+            dropped: Arc::default(),
+            tools: None,
+            output_limit: None,
+            edited: false,
+        })
+    }
+
+    /// The messages as they would be sent.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The raw JSON text of the tools array as it would be sent; none where there is no array.
+    #[must_use]
+    pub fn tools(&self) -> Option<&str> {
+        self.tools.as_deref().or_else(|| self.field("tools")).filter(|raw| raw.starts_with('['))
+    }
+
+    /// The raw JSON text of a member of the body as it came in; of duplicates the last. `messages` is not one.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let Source { body, outline } = &*self.source;
+        last(body, &outline.fields, name).map(|field| &body[field.value.clone()])
+    }
+
+    /// Members of the body as they came in, in order, as name and raw JSON text; `messages` is not one.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let Source { body, outline } = &*self.source;
+        // A name between its quotes; one with escapes is nobody's option.
+        let name = |field: &Field| field.key.start + 1..field.key.end - 1;
+        outline.fields.iter().map(move |field| (&body[name(field)], &body[field.value.clone()]))
+    }
+
+    /// Tokens the caller wants at most: `max_completion_tokens`, else `max_tokens`.
+    #[must_use]
+    pub fn output_limit(&self) -> Option<Tokens> {
+        self.output_limit.or_else(|| OUTPUT_LIMITS.iter().find_map(|name| self.field(name)?.parse().ok()))
+    }
+
+    /// Whether a policy changed anything.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.edited || self.tools.is_some() || self.output_limit.is_some()
+    }
+
+    /// The request: the original text itself where nothing changed, else the original with the touched spans
+    /// replaced.
+    #[must_use]
+    pub fn to_json(&self) -> Arc<str> {
+        if self.is_changed() { splice::splice(self).into() } else { self.source.body.clone() }
+    }
+
+    /// Messages that policies removed, in the order of the client's history.
+    #[must_use]
+    pub fn dropped(&self) -> &[Dropped] {
+        &self.dropped
+    }
+
+    /// Only the first `count` messages.
+    pub(crate) fn head(&self, count: usize) -> Self {
+        let messages = self.messages.iter().take(count).cloned().collect();
+        Self { messages: Arc::new(messages), edited: true, ..self.clone() }
+    }
+
+    /// Without the messages for which `removed` gives the place on whose arrival they went.
+    pub(crate) fn without(&self, by: &'static str, removed: impl Fn(usize) -> Option<usize>) -> Self {
+        let mut dropped = (*self.dropped).clone();
+        let mut kept = Vec::with_capacity(self.messages.len());
+        for (index, message) in self.messages.iter().enumerate() {
+            match removed(index) {
+                Some(at) => dropped.push(Dropped { message: message.clone(), by, at }),
+                None => kept.push(message.clone()),
+            }
+        }
+        if kept.len() == self.messages.len() {
+            return self.clone();
+        }
+        dropped.sort_by_key(|tombstone| tombstone.message.slot());
+        Self { messages: Arc::new(kept), dropped: Arc::new(dropped), edited: true, ..self.clone() }
+    }
+
+    /// With messages replaced by edits of themselves.
+    pub(crate) fn with_messages(&self, edits: Vec<(usize, Message)>) -> Self {
+        if edits.is_empty() {
+            return self.clone();
+        }
+        let mut messages = (*self.messages).clone();
+        for (index, message) in edits {
+            messages[index] = message;
+        }
+        Self { messages: Arc::new(messages), edited: true, ..self.clone() }
+    }
+
+    /// With one more message at this index.
+    pub(crate) fn with_inserted(&self, index: usize, message: Message) -> Self {
+        let mut messages = (*self.messages).clone();
+        messages.insert(index, message);
+        Self { messages: Arc::new(messages), edited: true, ..self.clone() }
+    }
+
+    /// With another tools array.
+    pub(crate) fn with_tools(&self, tools: String) -> Self {
+        Self { tools: Some(tools.into()), ..self.clone() }
+    }
+
+    /// With another limit on the output; members that hold one are replaced, else `max_tokens` is added.
+    pub(crate) fn with_output_limit(&self, limit: Tokens) -> Self {
+        Self { output_limit: Some(limit), ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Conversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversation").field("json", &self.to_json()).finish_non_exhaustive()
+    }
+}
+
+impl ParseError {
+    /// Bytes that are not even text.
+    #[must_use]
+    pub fn not_utf8(error: std::str::Utf8Error) -> Self {
+        let what = format!("not UTF-8 text: byte {} begins no character", error.valid_up_to());
+        Self { what, line: 1, column: error.valid_up_to() + 1, json: false }
+    }
+
+    /// Whether the bytes are JSON, only not a chat request.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    fn from_json(error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let message = error.to_string();
+        let place = format!(" at line {line} column {column}");
+        let what = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+        Self { what, line, column, json: error.is_data() }
+    }
+}
+
+#[cfg(test)]
+#[path = "conversation/conversation_tests.rs"]
+mod tests;

@@ -1,0 +1,271 @@
+//! `fit_context`: the guard at the end of every chain. Nothing over the budget leaves it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{Change, Effect, Snapshot};
+use crate::conversation::Conversation;
+use crate::groups::{Group, Kind, groups};
+use crate::replay::{Cut, Item, Manner, Marks, replay};
+use crate::summaries::{last_user, pinned_user};
+use crate::tokens::{CountError, Tokens};
+
+const NAME: &str = "fit_context";
+
+/// Makes the prompt fit its budget: above `high` the oldest groups go until `low` is reached; instructions, the
+/// first and the last user message and the last groups stay. What cannot fit is refused with exact numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FitContext {
+    /// A cut happens above this share of the budget. Default: 0.85.
+    pub high: f64,
+    /// A cut goes down to this share of the budget. The distance to `high` sets how seldom the prefix changes.
+    /// Default: 0.60.
+    pub low: f64,
+    /// Groups at the end that are never dropped; an exchange with all its results is one. Default: 2.
+    pub keep_last: usize,
+    /// A cut that would free less than this share of the budget waits until the budget itself is reached.
+    /// Default: 0.10.
+    pub min_progress: f64,
+    /// What happens to a prompt that cannot fit. Default: reject.
+    pub on_overflow: OnOverflow,
+    /// Whether anything may be dropped. With `false` a prompt over its budget is refused as it is. Default: true.
+    pub cut: bool,
+}
+
+/// What happens to a prompt that cannot fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOverflow {
+    /// It is refused with `context_length_exceeded` and exact numbers.
+    #[default]
+    Reject,
+}
+
+impl Default for FitContext {
+    fn default() -> Self {
+        Self {
+            high: 0.85,
+            low: 0.60,
+            keep_last: 2,
+            min_progress: 0.10,
+            on_overflow: OnOverflow::Reject,
+            cut: true,
+        }
+    }
+}
+
+impl FitContext {
+    /// What is wrong with the parameters, if anything.
+    pub(crate) fn fault(self) -> Option<String> {
+        let Self { high, low, min_progress, .. } = self;
+        if !(high > 0.0 && high <= 1.0) {
+            return Some(format!("`high: {high}` must be over 0 and at most 1"));
+        }
+        if !(low >= 0.0 && low < high) {
+            return Some(format!("`low: {low}` must be at least 0 and under `high: {high}`"));
+        }
+        (!(0.0..=1.0).contains(&min_progress))
+            .then(|| format!("`min_progress: {min_progress}` must be from 0 to 1"))
+    }
+
+    /// The marks for a budget. Where nothing may be cut the high mark is never reached.
+    pub(crate) fn marks(self, budget: Tokens) -> Marks {
+        if !self.cut {
+            return Marks {
+                budget,
+                high: Tokens::MAX,
+                low: budget,
+                min_progress: 0,
+                keep_last: self.keep_last,
+            };
+        }
+        let (high, low) = (share(budget, self.high), share(budget, self.low));
+        let min_progress = share(budget, self.min_progress).min(high.saturating_sub(low));
+        Marks { budget, high, low, min_progress, keep_last: self.keep_last }
+    }
+}
+
+/// A share of a number of tokens, rounded down.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "windows are far below 2^52 and shares are from 0 to 1"
+)]
+pub(crate) fn share(tokens: Tokens, share: f64) -> Tokens {
+    (tokens as f64 * share) as Tokens
+}
+
+/// The groups of a conversation as the replay sees them.
+fn items(conversation: &Conversation, groups: &[Group], snapshot: &Snapshot) -> Vec<Item> {
+    let pinned = pinned_user(conversation);
+    let messages = conversation.messages();
+    let fixed = |group: &Group| {
+        matches!(group.kind, Kind::System | Kind::Summary)
+            || pinned.is_some_and(|at| group.range.contains(&at))
+    };
+    let weigh = |group: &Group| snapshot.weights.of(&messages[group.range.clone()]);
+    groups
+        .iter()
+        .map(|group| Item { weight: weigh(group), kind: group.kind, fixed: fixed(group), gone_at: None })
+        .collect()
+}
+
+/// What is never dropped, in tokens, to decide by.
+pub(crate) fn unremovable(snapshot: &Snapshot) -> Result<Tokens, CountError> {
+    let groups = groups(snapshot.conversation.messages());
+    let items = items(snapshot.conversation, &groups, snapshot);
+    let removable = removable(snapshot.conversation, &groups, &items, snapshot.marks.keep_last);
+    // A summary goes when all else fails.
+    let kept = items.iter().filter(|item| item.kind != Kind::Summary).map(|item| item.weight).sum::<Tokens>();
+    let gone = removable.iter().map(|index| items[*index].weight).sum::<Tokens>();
+    Ok(kept.saturating_sub(gone) + snapshot.weights.overhead(snapshot.conversation)?)
+}
+
+/// Groups that may go, oldest first.
+fn removable(conversation: &Conversation, groups: &[Group], items: &[Item], keep_last: usize) -> Vec<usize> {
+    let last_user = last_user(conversation.messages());
+    let mut free: Vec<usize> = (0..groups.len()).filter(|index| !items[*index].fixed).collect();
+    free.truncate(free.len().saturating_sub(keep_last));
+    free.retain(|index| !last_user.is_some_and(|at| groups[*index].range.contains(&at)));
+    free
+}
+
+/// Applies the guard.
+pub(crate) fn apply(snapshot: &Snapshot) -> Effect {
+    let Marks { budget, high, .. } = snapshot.marks;
+    let tokens = snapshot.tokens;
+    if tokens <= high {
+        return match tokens <= budget {
+            true => Effect::Unchanged(format!("{tokens} of {budget} tokens")),
+            false => Effect::Reject(tokens),
+        };
+    }
+    match Guard::new(snapshot).and_then(|guard| guard.fit()) {
+        Ok(effect) => effect,
+        Err(_) if tokens <= budget => Effect::Failed("what is left cannot be counted".to_owned()),
+        Err(_) => Effect::Reject(tokens),
+    }
+}
+
+struct Guard<'a> {
+    snapshot: &'a Snapshot<'a>,
+    groups: Vec<Group>,
+    items: Vec<Item>,
+    overhead: Tokens,
+}
+
+/// A conversation with less in it.
+struct Fitted {
+    conversation: Conversation,
+    tokens: Tokens,
+}
+
+impl<'a> Guard<'a> {
+    fn new(snapshot: &'a Snapshot<'a>) -> Result<Self, CountError> {
+        let groups = groups(snapshot.conversation.messages());
+        let items = items(snapshot.conversation, &groups, snapshot);
+        let overhead = snapshot.weights.overhead(snapshot.conversation)?;
+        Ok(Self { snapshot, groups, items, overhead })
+    }
+
+    fn fit(&self) -> Result<Effect, CountError> {
+        match self.replayed() {
+            Ok(replayed) if replayed.tokens <= self.snapshot.marks.budget => Ok(self.effect(replayed, false)),
+            _ => self.fit_by_force(),
+        }
+    }
+
+    /// The cuts of the replay, counted; with alternating roles where the template refuses it otherwise.
+    fn replayed(&self) -> Result<Fitted, CountError> {
+        let attempt = |alternate| {
+            // As `summarize` cut: it would be lost without a word what only the guard finds worth dropping.
+            let manner = Manner { summary: self.snapshot.summary, alternate };
+            self.counted(&gone_at(
+                &replay(self.overhead, &self.items, self.snapshot.marks, manner),
+                &self.items,
+            ))
+        };
+        attempt(false).or_else(|_| attempt(true))
+    }
+
+    /// Weights only decide; where the exact count disagrees, more goes: oldest first, summaries last.
+    fn fit_by_force(&self) -> Result<Effect, CountError> {
+        let Marks { budget, low, keep_last, .. } = self.snapshot.marks;
+        let mut order = removable(self.snapshot.conversation, &self.groups, &self.items, keep_last);
+        order.extend((0..self.groups.len()).filter(|index| self.groups[*index].kind == Kind::Summary));
+        let mut gone = vec![None; self.items.len()];
+        let mut fitted =
+            Fitted { conversation: self.snapshot.conversation.clone(), tokens: self.snapshot.tokens };
+        let mut order = order.into_iter().peekable();
+        while fitted.tokens > budget && order.peek().is_some() {
+            let mut excess = fitted.tokens - low;
+            while let Some(index) = order.next_if(|_| excess > 0) {
+                excess = excess.saturating_sub(self.items[index].weight);
+                gone[index] = Some(self.items.len() - 1);
+            }
+            match self.counted(&gone) {
+                Ok(counted) => fitted = counted,
+                Err(error) if order.peek().is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        if fitted.tokens > budget { Ok(Effect::Reject(fitted.tokens)) } else { Ok(self.effect(fitted, true)) }
+    }
+
+    /// The conversation without these groups; `gone` gives each the item on whose arrival it goes.
+    fn counted(&self, gone: &[Option<usize>]) -> Result<Fitted, CountError> {
+        let conversation = without(self.snapshot.conversation, &self.groups, gone, NAME);
+        let unchanged = conversation.messages().len() == self.snapshot.conversation.messages().len();
+        let tokens =
+            if unchanged { self.snapshot.tokens } else { self.snapshot.counter.prompt(&conversation)? };
+        Ok(Fitted { conversation, tokens })
+    }
+
+    fn effect(&self, fitted: Fitted, forced: bool) -> Effect {
+        let Marks { budget, high, low, .. } = self.snapshot.marks;
+        let before = self.snapshot.tokens;
+        let touched = self.snapshot.conversation.messages().len() - fitted.conversation.messages().len();
+        if touched == 0 {
+            return Effect::Unchanged(format!("{before} of {budget} tokens; nothing old enough to drop"));
+        }
+        let reason = match forced {
+            false => format!("over {high} of {budget} tokens: the oldest went, down to {low}"),
+            true => format!("over {budget} tokens after all: the oldest went until it fit"),
+        };
+        let (conversation, tokens) = (fitted.conversation, Some(fitted.tokens));
+        Effect::Changed(Change { conversation, touched, reason, tokens, may_grow: false, tool: None })
+    }
+}
+
+/// For each item the item on whose arrival a cut dropped it.
+fn gone_at(cuts: &[Cut], items: &[Item]) -> Vec<Option<usize>> {
+    let mut gone = vec![None; items.len()];
+    for cut in cuts {
+        cut.span.iter().for_each(|index| gone[*index] = Some(cut.at));
+    }
+    gone
+}
+
+/// The conversation without the groups that are gone. Instructions inside a group stay.
+fn without(
+    conversation: &Conversation,
+    groups: &[Group],
+    gone: &[Option<usize>],
+    by: &'static str,
+) -> Conversation {
+    let messages = conversation.messages();
+    let mut removed = vec![None; messages.len()];
+    for (group, at) in groups.iter().zip(gone) {
+        let Some(at) = at else { continue };
+        let slot = messages[groups[*at].range.start].slot().unwrap_or(usize::MAX);
+        let going = group.range.clone().filter(|index| !messages[*index].role().is_system());
+        going.for_each(|index| removed[index] = Some(slot));
+    }
+    conversation.without(by, |index| removed[index])
+}
+
+#[cfg(test)]
+#[path = "fit_context_tests.rs"]
+mod tests;

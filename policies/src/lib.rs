@@ -1,0 +1,43 @@
+//! Rules over a conversation: pure functions from messages, limits and a counter to edits.
+//!
+//! No IO, no clock, no runtime, no randomness: the same history gives the same bytes on any replica, at any
+//! time, after any restart. A [`Chain`] applies its steps in order to a snapshot, measures each in exact tokens,
+//! keeps or undoes it, and writes a [`Report`].
+#![forbid(unsafe_code)]
+
+mod conversation;
+mod groups;
+mod replay;
+mod summaries;
+mod tokens;
+mod weights;
+
+mod cap_tool_output;
+mod error_output;
+pub mod extract;
+mod fit_context;
+mod normalize_prefix;
+mod reserve_output;
+mod schema_order;
+mod summarize;
+mod trim_turns;
+mod volatile;
+
+mod chain;
+pub mod config;
+mod presets;
+mod report;
+
+pub use chain::{Chain, Context, ContextLength, Refusal, Verdict};
+pub use config::{PolicyConfig, PolicyFault, Step, resolve};
+pub use conversation::{Conversation, Dropped, Message, ParseError, Role, ToolCall};
+pub use presets::presets;
+pub use report::{Outcome, Report, Row};
+pub use summaries::{Ask, NoSummaries, Recorded, SUMMARY_HEADER, SpanKey, Summaries, Summariser};
+pub use tokens::{CountError, CountTokens, Tokens};
+
+#[cfg(test)]
+extern crate self as plimsoll_policies;
+#[cfg(test)]
+#[path = "../tests/support.rs"]
+mod support;

@@ -1,0 +1,209 @@
+//! Replayed hysteresis: where a history was cut, worked out from the history alone.
+//!
+//! A walk from the first group adds weights; whenever the running total crosses the high mark, the oldest
+//! removable groups go until the low mark is reached, and the walk goes on. What a walk does up to a group depends
+//! on nothing after it, so every replica finds the same cuts and a longer history starts with the shorter one's
+//! result until the mark is crossed again.
+
+use std::collections::VecDeque;
+
+use crate::groups::Kind;
+use crate::tokens::Tokens;
+
+/// Water marks, in tokens of the whole prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// What the prompt may have.
+    pub(crate) budget: Tokens,
+    /// A cut happens above this.
+    pub(crate) high: Tokens,
+    /// A cut goes down to this.
+    pub(crate) low: Tokens,
+    /// A cut that frees less waits, while the budget still holds.
+    pub(crate) min_progress: Tokens,
+    /// Groups at the end that are never dropped.
+    pub(crate) keep_last: usize,
+}
+
+/// One group of the history.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) weight: Tokens,
+    pub(crate) kind: Kind,
+    /// Never dropped: instructions, the pinned user message, a summary.
+    pub(crate) fixed: bool,
+    /// The item on whose arrival an earlier step of the chain dropped this one.
+    pub(crate) gone_at: Option<usize>,
+}
+
+/// How cuts are made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// The most tokens of the summary that each cut leaves; none where nothing is summarised.
+    pub(crate) summary: Option<Tokens>,
+    /// Whether what is left must not begin with a user message, for templates that demand alternating roles.
+    pub(crate) alternate: bool,
+}
+
+/// Items that went together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The item on whose arrival they went.
+    pub(crate) at: usize,
+    /// The items, oldest first.
+    pub(crate) span: Vec<usize>,
+    /// The most tokens the summary may have after this cut.
+    pub(crate) summary: Tokens,
+}
+
+/// The cuts of a history, oldest first. `overhead` is what a prompt has besides its messages.
+pub(crate) fn replay(overhead: Tokens, items: &[Item], marks: Marks, manner: Manner) -> Vec<Cut> {
+    let mut walk = Walk {
+        items,
+        marks,
+        manner,
+        total: overhead,
+        summary: 0,
+        live: VecDeque::new(),
+        tail: VecDeque::new(),
+        last_user: None,
+        gone: vec![false; items.len()],
+    };
+    let mut earlier: Vec<(usize, usize)> =
+        items.iter().enumerate().filter_map(|(index, item)| Some((item.gone_at?, index))).collect();
+    earlier.sort_unstable();
+    let mut earlier = earlier.into_iter().peekable();
+    let mut cuts = Vec::new();
+    for index in 0..items.len() {
+        walk.arrive(index);
+        let mut span = Vec::new();
+        while let Some((_, gone)) = earlier.next_if(|(at, _)| *at <= index) {
+            walk.lose(gone, &mut span);
+        }
+        walk.settle_summary(&span);
+        if walk.total > marks.high {
+            walk.cut(&mut span);
+        }
+        if !span.is_empty() {
+            span.sort_unstable();
+            cuts.push(Cut { at: index, span, summary: walk.summary });
+        }
+    }
+    cuts
+}
+
+struct Walk<'a> {
+    items: &'a [Item],
+    marks: Marks,
+    manner: Manner,
+    total: Tokens,
+    /// What the summary takes of the total.
+    summary: Tokens,
+    /// Items that may go one day, oldest first.
+    live: VecDeque<usize>,
+    /// The last groups, which stay.
+    tail: VecDeque<usize>,
+    last_user: Option<usize>,
+    gone: Vec<bool>,
+}
+
+impl Walk<'_> {
+    fn arrive(&mut self, index: usize) {
+        let item = self.items[index];
+        self.total += item.weight;
+        match item.kind {
+            Kind::User => self.last_user = Some(index),
+            Kind::Summary => self.summary += item.weight,
+            _ => {}
+        }
+        if item.fixed {
+            return;
+        }
+        self.live.push_back(index);
+        self.tail.push_back(index);
+        if self.tail.len() > self.marks.keep_last {
+            self.tail.pop_front();
+        }
+    }
+
+    fn lose(&mut self, index: usize, span: &mut Vec<usize>) {
+        if !self.gone[index] {
+            self.gone[index] = true;
+            self.total = self.total.saturating_sub(self.items[index].weight);
+            span.push(index);
+        }
+    }
+
+    fn weight(&self, span: &[usize]) -> Tokens {
+        span.iter().map(|index| self.items[*index].weight).sum()
+    }
+
+    /// What the summary takes once it tells of `dropped` more tokens: never more than what it replaces.
+    fn next_summary(&self, dropped: Tokens) -> Tokens {
+        self.manner.summary.map_or(self.summary, |limit| limit.max(self.summary).min(self.summary + dropped))
+    }
+
+    fn settle_summary(&mut self, span: &[usize]) {
+        if !span.is_empty() {
+            let next = self.next_summary(self.weight(span));
+            self.total = self.total.saturating_sub(self.summary) + next;
+            self.summary = next;
+        }
+    }
+
+    /// Drops the oldest removable items down to the low mark, or leaves all as it is where that frees too little.
+    fn cut(&mut self, span: &mut Vec<usize>) {
+        let mut taken = Vec::new();
+        let mut held = Vec::new();
+        let mut freed = 0;
+        let after =
+            |walk: &Self, freed| walk.total.saturating_sub(freed) + walk.next_summary(freed) - walk.summary;
+        while let Some(index) = self.next_removable(&mut held) {
+            if after(self, freed) <= self.marks.low && !self.must_go_on(index) {
+                self.live.push_front(index);
+                break;
+            }
+            freed += self.items[index].weight;
+            taken.push(index);
+        }
+        let reached = after(self, freed) <= self.marks.low;
+        let gained = self.total.saturating_sub(after(self, freed));
+        let worth = reached || self.total > self.marks.budget || gained >= self.marks.min_progress;
+        if !worth {
+            held.append(&mut taken);
+            held.sort_unstable();
+        }
+        held.into_iter().rev().for_each(|index| self.live.push_front(index));
+        taken.iter().for_each(|index| self.lose(*index, span));
+        if !taken.is_empty() {
+            self.settle_summary(&taken);
+        }
+    }
+
+    /// The oldest item that may go now; the last user message is set aside.
+    fn next_removable(&mut self, held: &mut Vec<usize>) -> Option<usize> {
+        let end = self.tail.front().copied().unwrap_or(self.items.len());
+        while let Some(index) = self.live.pop_front() {
+            if self.gone[index] {
+                continue;
+            }
+            if index >= end {
+                self.live.push_front(index);
+                return None;
+            }
+            if Some(index) != self.last_user {
+                return Some(index);
+            }
+            held.push(index);
+        }
+        None
+    }
+
+    fn must_go_on(&self, next: usize) -> bool {
+        self.manner.alternate && self.items[next].kind == Kind::User
+    }
+}
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+use serde_json::json;
+
+use crate::support::{Counter, Memory, parse, run, steps};
+use crate::{
+    Ask, Chain, Context, Conversation, CountTokens, Message, NoSummaries, Outcome, Recorded, SUMMARY_HEADER,
+    Summaries, Verdict,
+};
+
+const WINDOW: u64 = 1000;
+
+/// Each turn tells one code.
+fn chat(turns: usize) -> serde_json::Value {
+    let mut messages = vec![json!({"role": "system", "content": "Be brief."})];
+    for turn in 0..turns {
+        let filler = "and so on ".repeat(12);
+        messages.push(json!({"role": "user", "content": format!("My code {turn} is QX-{turn}00. {filler}")}));
+        messages.push(json!({"role": "assistant", "content": format!("Noted {turn}. {filler}")}));
+    }
+    messages.push(json!({"role": "user", "content": "Which codes?"}));
+    json!({"messages": messages, "max_tokens": 100})
+}
+
+fn chain(params: &serde_json::Value) -> Chain {
+    Chain::build("test", &steps(&json!([{"summarize": params}, "fit_context"])))
+}
+
+fn apply(chain: &Chain, body: &serde_json::Value, summaries: &dyn Summaries) -> Verdict {
+    let context = Context { window: WINDOW, counter: &Counter::default(), summaries };
+    chain.apply(&parse(&body.to_string()), &context).unwrap()
+}
+
+fn ask(verdict: Verdict) -> Ask {
+    match verdict {
+        Verdict::Ask(ask) => ask,
+        Verdict::Done { report, .. } => panic!("{report:?}"),
+    }
+}
+
+fn done(verdict: Verdict) -> Conversation {
+    match verdict {
+        Verdict::Done { conversation, .. } => conversation,
+        Verdict::Ask(ask) => panic!("{ask:?}"),
+    }
+}
+
+fn summary(conversation: &Conversation) -> &Message {
+    let summaries: Vec<&Message> =
+        conversation.messages().iter().filter(|message| message.text().starts_with(SUMMARY_HEADER)).collect();
+    assert_eq!(summaries.len(), 1);
+    summaries[0]
+}
+
+#[test]
+fn what_goes_is_told() {
+    let (after, report) =
+        run(&chain(&json!({})), &parse(&chat(12).to_string()), &Counter::default(), &NoSummaries, WINDOW)
+            .unwrap();
+    assert_eq!(after.messages()[1].text().split('.').next(), Some("My code 0 is QX-000"));
+    assert_eq!(after.messages()[2].json(), summary(&after).json());
+    assert!(
+        summary(&after)
+            .json()
+            .starts_with(r#"{"role":"user","content":"Summary of the earlier conversation:\n- "#)
+    );
+    let all: String = after.messages().iter().map(Message::text).collect();
+    for code in 0..12 {
+        assert!(all.contains(&format!("QX-{code}00")), "{code}: {all}");
+    }
+    let row = &report.rows[0];
+    assert_eq!(
+        (row.outcome, row.messages, report.rows[1].outcome),
+        (Outcome::Applied, after.dropped().len(), Outcome::Unchanged)
+    );
+    assert!(row.reason.ends_with(", by extract") && row.tokens_after < row.tokens_before, "{}", row.reason);
+    assert!(Counter::default().messages(&[summary(&after).clone()]) <= WINDOW / 8);
+}
+
+#[test]
+fn what_trim_turns_dropped_is_told_too() {
+    let both = json!([{"trim_turns": {"keep": 2, "slack": 1}}, "summarize", "fit_context"]);
+    let body = chat(5);
+    let (after, report) = run(
+        &Chain::build("test", &steps(&both)),
+        &parse(&body.to_string()),
+        &Counter::default(),
+        &NoSummaries,
+        8000,
+    )
+    .unwrap();
+    let all: String = after.messages().iter().map(Message::text).collect();
+    assert!((0..5).all(|code| all.contains(&format!("QX-{code}00"))), "{all}");
+    assert!(report.rows[1].tokens_after > report.rows[1].tokens_before);
+    assert!(report.tokens_after < report.tokens_before);
+}
+
+#[test]
+fn a_summary_the_client_kept_is_taken_up() {
+    let mut body = chat(12);
+    let kept = format!("{SUMMARY_HEADER}\n- user: My name is Ada-77.");
+    body["messages"].as_array_mut().unwrap().insert(2, json!({"role": "user", "content": kept, "id": 5}));
+    let after = done(apply(&chain(&json!({})), &body, &NoSummaries));
+    let text = summary(&after).text();
+    assert!(text.contains("Ada-77") && text.contains("QX-100"), "{text}");
+    assert!(summary(&after).json().ends_with(r#"","id":5}"#));
+}
+
+#[test]
+fn a_model_is_asked_once_for_each_epoch() {
+    let (chain, memory) = (chain(&json!({"with": "engine", "timeout": "5s"})), Memory::default());
+    let first = ask(apply(&chain, &chat(9), &memory));
+    assert_eq!((first.previous.as_deref(), first.timeout.as_secs()), (None, 5));
+    assert!(first.span[0].text().starts_with("Noted 0.") && first.max_tokens < WINDOW / 8);
+    assert_eq!(ask(apply(&chain, &chat(10), &memory)).key, first.key);
+    memory.put(first.key, Recorded::Text("All codes: QX-100 to QX-900.".into()));
+    let mut turns = 9;
+    let second = loop {
+        match apply(&chain, &chat(turns), &memory) {
+            Verdict::Ask(ask) => break ask,
+            Verdict::Done { conversation, .. } => assert!(summary(&conversation).text().contains("QX-100")),
+        }
+        turns += 1;
+    };
+    assert!(turns > 10 && second.key != first.key);
+    assert!(second.previous.unwrap().starts_with("All codes: QX-100"));
+}
+
+#[test]
+fn a_model_that_forgets_gets_a_ledger() {
+    let (chain, memory) = (chain(&json!({"with": "engine"})), Memory::default());
+    let asked = ask(apply(&chain, &chat(9), &memory));
+    memory.put(asked.key, Recorded::Text(format!("{SUMMARY_HEADER}\nThe user told some codes.")));
+    let after = done(apply(&chain, &chat(9), &memory));
+    let text = summary(&after).text();
+    assert!(text.starts_with(&format!("{SUMMARY_HEADER}\nThe user told some codes.\n- ")), "{text}");
+    assert!(text.contains("QX-100"), "{text}");
+    let trusting = Chain::build(
+        "test",
+        &steps(&json!([{"summarize": {"with": "engine", "verify": 0.0}}, "fit_context"])),
+    );
+    let after = done(apply(&trusting, &chat(9), &memory));
+    assert_eq!(summary(&after).text(), format!("{SUMMARY_HEADER}\nThe user told some codes."));
+}
+
+#[test]
+fn a_long_answer_is_cut_to_its_limit() {
+    let (chain, memory) = (chain(&json!({"with": "engine", "max_tokens": 60})), Memory::default());
+    let asked = ask(apply(&chain, &chat(9), &memory));
+    memory.put(asked.key, Recorded::Text("so much to say ".repeat(500)));
+    let after = done(apply(&chain, &chat(9), &memory));
+    assert!(Counter::default().messages(&[summary(&after).clone()]) <= 60);
+}
+
+#[test]
+fn a_failure_has_a_stand_in() {
+    for (on_failure, stands) in [("extract", true), ("trim", false)] {
+        let (chain, memory) =
+            (chain(&json!({"with": "engine", "on_failure": on_failure})), Memory::default());
+        let asked = ask(apply(&chain, &chat(9), &memory));
+        memory.put(asked.key, Recorded::Failed);
+        let (after, report) =
+            run(&chain, &parse(&chat(9).to_string()), &Counter::default(), &memory, WINDOW).unwrap();
+        assert_eq!(after.messages().iter().any(|message| message.text().starts_with(SUMMARY_HEADER)), stands);
+        assert!(report.rows[0].reason.contains("the model failed"), "{}", report.rows[0].reason);
+    }
+}
+
+#[test]
+fn a_stand_in_does_not_stay() {
+    let (chain, memory) = (chain(&json!({"with": "engine"})), Memory::default());
+    let asked = ask(apply(&chain, &chat(9), &memory));
+    memory.put(asked.key, Recorded::Failed);
+    let stand_in = done(apply(&chain, &chat(9), &memory));
+    memory.put(asked.key, Recorded::Text("QX-100, QX-200, QX-300 and QX-400, said the model.".into()));
+    let after = done(apply(&chain, &chat(9), &memory));
+    assert!(
+        summary(&after).text().contains("said the model")
+            && !summary(&stand_in).text().contains("said the model")
+    );
+}
+
+#[test]
+fn small_spans_are_not_worth_a_model() {
+    let chain = chain(&json!({"with": "engine", "min_span": 100_000}));
+    assert!(summary(&done(apply(&chain, &chat(9), &NoSummaries))).text().contains("QX-100"));
+}

@@ -1,0 +1,49 @@
+//! What runs of messages weigh, asked once.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::conversation::{Conversation, Message, Role};
+use crate::tokens::{CountError, CountTokens, Tokens};
+
+/// Counts of one pass through a chain. A run is known by the messages it is made of, which the memo keeps alive.
+pub(crate) struct Weights<'a> {
+    counter: &'a dyn CountTokens,
+    known: RefCell<HashMap<Box<[usize]>, Known>>,
+}
+
+/// A count, and the messages it holds for: while they live no other has their addresses.
+struct Known {
+    weight: Tokens,
+    _run: Vec<Message>,
+}
+
+impl<'a> Weights<'a> {
+    pub(crate) fn new(counter: &'a dyn CountTokens) -> Self {
+        Self { counter, known: RefCell::default() }
+    }
+
+    /// What a run of messages adds to a prompt.
+    pub(crate) fn of(&self, run: &[Message]) -> Tokens {
+        let key: Box<[usize]> = run.iter().map(Message::address).collect();
+        if let Some(known) = self.known.borrow().get(&key) {
+            return known.weight;
+        }
+        let weight = self.counter.messages(run);
+        self.known.borrow_mut().insert(key, Known { weight, _run: run.to_vec() });
+        weight
+    }
+
+    /// What a prompt has besides its messages: tools, special tokens, the generation prompt. Taken from the start
+    /// of the conversation alone, so that it is the same at every turn.
+    pub(crate) fn overhead(&self, conversation: &Conversation) -> Result<Tokens, CountError> {
+        let messages = conversation.messages();
+        let first_user = messages.iter().position(|message| message.role() == Role::User);
+        let head = conversation.head(first_user.map_or(messages.len(), |index| index + 1));
+        match self.counter.prompt(&head) {
+            Ok(tokens) => Ok(tokens.saturating_sub(self.counter.messages(head.messages()))),
+            // Some templates want more than a start.
+            Err(_) => Ok(self.counter.prompt(conversation)?.saturating_sub(self.counter.messages(messages))),
+        }
+    }
+}

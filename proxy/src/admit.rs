@@ -1,0 +1,150 @@
+//! Reserves device memory for a call's prompt and answer: a permit, a wait, or a refusal with exact figures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_engine::{AdmitError, Permit};
+use plimsoll_policies::{CountError, Report};
+use thiserror::Error;
+
+use crate::forward::upstream::HttpUpstream;
+use crate::govern::Governed;
+use crate::live::{Embedded, Live};
+use crate::parse::{Envelope, Input, Options, Outgoing, Work};
+use crate::stream::Kind;
+
+/// A call that may go where its route leads.
+pub enum Admitted {
+    /// To the embedded engine.
+    Run(Run),
+    /// To an HTTP upstream.
+    Send(Sending),
+    /// Answered from what is loaded.
+    Models(Arc<Live>, Option<String>),
+}
+
+/// Leave to run on the embedded engine. The permit frees its memory when it is dropped.
+pub struct Run {
+    /// The engine.
+    pub engine: Arc<Embedded>,
+    /// The request around its body.
+    pub envelope: Envelope,
+    /// What the policy did.
+    pub report: Option<Report>,
+    /// Which API asks.
+    pub kind: Kind,
+    /// Whether the request offers tools.
+    pub tools: bool,
+    /// How the answer goes on.
+    pub options: Options,
+    /// The prompt, as it was counted.
+    pub prompt: Arc<[u32]>,
+    /// Tokens the answer may have.
+    pub max_tokens: u32,
+    /// Memory for prompt and answer.
+    pub permit: Permit,
+}
+
+/// A request for an HTTP upstream.
+pub struct Sending {
+    /// The upstream.
+    pub upstream: Arc<HttpUpstream>,
+    /// The request around its body.
+    pub envelope: Envelope,
+    /// What the policy did.
+    pub report: Option<Report>,
+    /// The body.
+    pub outgoing: Outgoing,
+}
+
+/// The call may not run, or not now.
+#[derive(Debug, Error)]
+pub enum NotAdmitted {
+    /// Prompt and answer do not fit the window.
+    #[error(
+        "this model's maximum context length is {context} tokens, however you requested {} tokens \
+         ({prompt} in the prompt, {output} for the completion): shorten the prompt or the completion",
+        prompt + output
+    )]
+    TooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens asked for the answer, at least one.
+        output: usize,
+        /// Tokens of the window.
+        context: u32,
+    },
+    /// A token id that the model does not have.
+    #[error("`prompt`: token {token} is not in the model's vocabulary of {vocab} tokens")]
+    UnknownToken {
+        /// The id.
+        token: u32,
+        /// How many ids there are.
+        vocab: u32,
+    },
+    /// The prompt cannot be rendered by the model's template.
+    #[error(transparent)]
+    Count(#[from] CountError),
+    /// No memory now, or never.
+    #[error(transparent)]
+    Memory(#[from] AdmitError),
+    /// It waited as long as `limits.queue_wait` allows.
+    #[error("no memory became free within {}", humantime::format_duration(*.0))]
+    Waited(Duration),
+}
+
+/// Reserves what a call needs on the embedded engine; other calls pass.
+pub async fn admit(governed: Governed) -> Result<Admitted, NotAdmitted> {
+    let Governed { envelope, work, report } = governed;
+    let (engine, input, options) = match work {
+        Work::Generate { engine, input, options } => (engine, input, options),
+        Work::Send { upstream, outgoing } => {
+            return Ok(Admitted::Send(Sending { upstream, envelope, report, outgoing }));
+        }
+        Work::Models { id } => return Ok(Admitted::Models(envelope.live, id)),
+    };
+    let (kind, prompt) = match &input {
+        Input::Chat(chat) => (Kind::Chat, engine.counter.ids(&chat.conversation)?),
+        Input::Text(prompt) => {
+            (Kind::Text, known(engine.counter.plain(prompt)?, engine.engine.model().vocab)?)
+        }
+    };
+    let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
+    let max_tokens = room(&engine, &prompt, options.max_tokens)?;
+    let span = envelope.record.wait();
+    let permit = reserve(&engine, prompt.len(), max_tokens, envelope.live.limits.queue_wait).await?;
+    drop(span);
+    Ok(Admitted::Run(Run { engine, envelope, report, kind, tools, options, prompt, max_tokens, permit }))
+}
+
+/// Token ids may come from the client.
+fn known(prompt: Arc<[u32]>, vocab: u32) -> Result<Arc<[u32]>, NotAdmitted> {
+    match prompt.iter().find(|&&token| token >= vocab) {
+        Some(&token) => Err(NotAdmitted::UnknownToken { token, vocab }),
+        None => Ok(prompt),
+    }
+}
+
+/// How long the answer may be: what was asked, or whatever the window leaves.
+fn room(engine: &Embedded, prompt: &[u32], asked: Option<u32>) -> Result<u32, NotAdmitted> {
+    let context = engine.engine.context();
+    let left = u32::try_from(prompt.len()).map_or(0, |used| context.saturating_sub(used));
+    if left == 0 || asked.is_some_and(|asked| asked > left) {
+        let output = asked.unwrap_or(1) as usize;
+        return Err(NotAdmitted::TooLong { prompt: prompt.len(), output, context });
+    }
+    Ok(asked.unwrap_or(left))
+}
+
+async fn reserve(
+    engine: &Embedded,
+    prompt: usize,
+    max_tokens: u32,
+    wait: Duration,
+) -> Result<Permit, NotAdmitted> {
+    let tokens = u32::try_from(prompt).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
+    match tokio::time::timeout(wait, engine.engine.reserve(tokens)).await {
+        Ok(reserved) => Ok(reserved?),
+        Err(_) => Err(NotAdmitted::Waited(wait)),
+    }
+}

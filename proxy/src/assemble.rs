@@ -1,0 +1,213 @@
+//! Makes a configuration live: acquire what can fail, then assemble what cannot. The same way at start and at reload.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use plimsoll_engine::text::{Text, TextError};
+use plimsoll_engine::{ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths};
+use plimsoll_policies::{Chain, Tokens};
+use thiserror::Error;
+
+use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
+use crate::count::Exact;
+use crate::forward::upstream::{ClientError, HttpUpstream};
+use crate::live::{Counting, Embedded, Kind, Live, Revision, Route, Shared, Upstream};
+use crate::telemetry::{LoadFacts, Telemetry};
+
+/// A configuration that is valid but cannot be made live.
+#[derive(Debug, Error)]
+pub enum AcquireError {
+    /// No ONNX Runtime was found, and an engine needs it.
+    #[error(
+        "upstream `{upstream}`: ONNX Runtime was not found: run `make runtime`, or set `runtime.onnxruntime` \
+         or ORT_DYLIB_PATH to libonnxruntime.so"
+    )]
+    NoRuntime {
+        /// The upstream's name.
+        upstream: String,
+    },
+    /// The model cannot be loaded.
+    #[error("upstream `{upstream}`: {source}")]
+    Model {
+        /// The upstream's name.
+        upstream: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// The tokenizer folder cannot be read.
+    #[error("upstream `{upstream}`: {source}")]
+    Tokenizer {
+        /// The upstream's name.
+        upstream: String,
+        /// Why.
+        source: TextError,
+    },
+    /// The HTTP client cannot be built.
+    #[error("upstream `{upstream}`: {source}")]
+    Client {
+        /// The upstream's name.
+        upstream: String,
+        /// Why.
+        source: ClientError,
+    },
+}
+
+/// Loads what a configuration needs. Engines that are loaded already are taken over: one that changed keeps its
+/// former settings until a restart. Blocks while models load.
+pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
+    let (config, former, telemetry) = (&loaded.config, shared.live.load_full(), &shared.telemetry);
+    let mut upstreams = BTreeMap::new();
+    for (name, settings) in &config.upstreams {
+        let kept = former.upstreams.iter().find(|upstream| &*upstream.name == name);
+        let upstream = match (settings, kept) {
+            (config::Upstream::Engine(_), Some(kept)) if matches!(kept.kind, Kind::Engine(_)) => kept.clone(),
+            (config::Upstream::Engine(settings), _) => Arc::new(engine(name, settings, config, telemetry)?),
+            (config::Upstream::Http(settings), _) => Arc::new(http(name, settings)?),
+        };
+        upstreams.insert(name.as_str(), upstream);
+    }
+    let routes = config.routes.iter().map(|settings| Arc::new(route(settings, config, &upstreams))).collect();
+    Ok(Live {
+        routes,
+        upstreams: upstreams.into_values().collect(),
+        limits: config.limits,
+        summaries: former.summaries.clone(),
+        revision: Revision {
+            generation: former.revision.generation + 1,
+            hash: loaded.hash.clone(),
+            redacted: loaded.redacted.clone(),
+            needs_restart: needs_restart(&shared.started, config),
+        },
+    })
+}
+
+impl Live {
+    /// Before the first configuration is live: nothing is served.
+    pub fn nothing(limits: config::Limits) -> Self {
+        let revision = Revision {
+            generation: 0,
+            hash: String::new(),
+            redacted: serde_json::Value::Null,
+            needs_restart: Vec::new(),
+        };
+        Self { routes: Vec::new(), upstreams: Vec::new(), limits, summaries: Arc::default(), revision }
+    }
+}
+
+fn engine(
+    name: &str,
+    settings: &EngineUpstream,
+    config: &Config,
+    telemetry: &Telemetry,
+) -> Result<Upstream, AcquireError> {
+    let Some(runtime) = &config.runtime.onnxruntime else {
+        return Err(AcquireError::NoRuntime { upstream: name.to_owned() });
+    };
+    let span = telemetry.model_load(&settings.name);
+    let engine = match Engine::load(engine_config(settings, runtime)) {
+        Ok(engine) => engine,
+        Err(source) => {
+            span.failed("model_load_failed");
+            return Err(AcquireError::Model { upstream: name.to_owned(), source });
+        }
+    };
+    let (model, device) = (engine.model(), engine.device());
+    span.completed(&LoadFacts {
+        device: device.name.clone(),
+        provider: device.provider.to_owned(),
+        weights_bytes: model.weights_bytes,
+        kv_bytes_per_token: model.kv_bytes_per_token,
+        window: u64::from(engine.context()),
+    });
+    tracing::info!(target: "plimsoll", upstream = name, device = device.name, provider = device.provider,
+        reason = device.reason, window = engine.context(), "model loaded");
+    let counter = Arc::new(Exact::new(engine.text().clone(), settings.name.clone()));
+    let embedded = Embedded {
+        name: settings.name.clone(),
+        key: name.to_owned(),
+        engine,
+        counter: counter.clone(),
+        loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    };
+    Ok(Upstream {
+        name: name.into(),
+        kind: Kind::Engine(Arc::new(embedded)),
+        counting: Counting::Exact(counter),
+    })
+}
+
+fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
+    EngineConfig {
+        model: match &settings.model {
+            config::ModelPaths::One(folder) => ModelPaths::one(folder),
+            config::ModelPaths::ByDevice { cpu, cuda } => ModelPaths { cpu: cpu.clone(), cuda: cuda.clone() },
+        },
+        device: match settings.device {
+            config::Device::Auto => Device::Auto,
+            config::Device::Cpu => Device::Cpu,
+            config::Device::Cuda(ordinal) => Device::Cuda(ordinal),
+        },
+        memory: match settings.memory {
+            config::Memory::Auto => MemoryLimit::Auto,
+            config::Memory::Bytes(bytes) => MemoryLimit::Bytes(bytes),
+            config::Memory::Percent(percent) => MemoryLimit::Percent(percent),
+        },
+        context: match settings.context {
+            config::EngineContext::Auto => ContextLimit::Auto,
+            config::EngineContext::Tokens(tokens) => ContextLimit::Tokens(tokens),
+        },
+        slots: settings.slots,
+        threads: settings.threads,
+        onnxruntime: runtime.to_owned(),
+        queue: settings.queue,
+    }
+}
+
+fn http(name: &str, settings: &config::HttpUpstream) -> Result<Upstream, AcquireError> {
+    let client = HttpUpstream::new(name, settings.clone())
+        .map_err(|source| AcquireError::Client { upstream: name.to_owned(), source })?;
+    let counting = match &settings.tokenizer {
+        None => Counting::estimated(),
+        Some(folder) => Counting::Exact(exact(name, folder)?),
+    };
+    Ok(Upstream { name: name.into(), kind: Kind::Http(Arc::new(client)), counting })
+}
+
+/// A counter by a model folder's tokenizer and template alone.
+pub fn exact(name: &str, folder: &Path) -> Result<Arc<Exact>, AcquireError> {
+    let text =
+        Text::load(folder).map_err(|source| AcquireError::Tokenizer { upstream: name.to_owned(), source })?;
+    Ok(Arc::new(Exact::new(Arc::new(text), folder.display().to_string())))
+}
+
+fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, Arc<Upstream>>) -> Route {
+    let upstream = upstreams
+        .get(settings.upstream.as_str())
+        .expect("a valid configuration's routes lead to its upstreams. This is a bug.")
+        .clone();
+    let steps = config.policies.get(&settings.policy).map(Vec::as_slice).unwrap_or_default();
+    Route {
+        name: settings.name.as_str().into(),
+        matches: settings.matches.clone(),
+        window: settings.window.unwrap_or_else(|| window(&upstream, &config.upstreams[&settings.upstream])),
+        upstream,
+        policy: settings.policy.as_str().into(),
+        chain: Chain::build(&settings.policy, steps),
+        counting: Chain::build("off", &[]),
+        mode: settings.mode,
+        allow_bypass: settings.allow_bypass,
+        any_model: settings.any_model,
+        on_unparsable: settings.on_unparsable,
+    }
+}
+
+/// A route whose policy needs no window has none: the configuration asks for one wherever it matters.
+fn window(upstream: &Upstream, settings: &config::Upstream) -> Tokens {
+    match (&upstream.kind, settings) {
+        (Kind::Engine(engine), _) => engine.engine.context().into(),
+        (Kind::Http(_), config::Upstream::Http(settings)) => settings.context.unwrap_or(Tokens::MAX),
+        (Kind::Http(_), config::Upstream::Engine(_)) => Tokens::MAX,
+    }
+}

@@ -1,0 +1,175 @@
+//! `plimsoll explain`
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use plimsoll_policies::{Chain, Report, Tokens};
+use plimsoll_proxy::assemble;
+use plimsoll_proxy::config::{self, Config, EngineContext, ModelPaths, Upstream};
+use plimsoll_proxy::count::{Counter, Estimate};
+use plimsoll_proxy::explain::{self, Explain, Explained};
+
+use super::{FAULTS, Files, report};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    files: Files,
+    /// A chat request as JSON, or lines of them; `-` reads standard input
+    file: PathBuf,
+    /// The route whose policy is explained [default: the last one, which takes everything]
+    #[arg(long)]
+    route: Option<String>,
+    /// Which line, where the file has several conversations
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    line: usize,
+    /// The window in tokens, in place of the route's
+    #[arg(long, value_name = "TOKENS")]
+    window: Option<Tokens>,
+    /// Print all of it as JSON, the messages as they would run included
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let loaded = match Config::load(&args.files.sources()?) {
+        Ok(loaded) => loaded,
+        Err(faults) => return Ok(report(&faults)),
+    };
+    let config = &loaded.config;
+    let body = read(&args.file, args.line)?;
+    let route = route(config, args.route.as_deref())?;
+    let counter = counter(config, route, &body)?;
+    let explained = Explain {
+        route: &route.name,
+        chain: &Chain::build(&route.policy, config.policies.get(&route.policy).map_or(&[], Vec::as_slice)),
+        window: window(config, route, args.window)?,
+        counter: counter.as_dyn(),
+        summaries: &explain::NONE,
+    }
+    .run(body)
+    .with_context(|| format!("`{}` is not a chat request", args.file.display()))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&explained.to_json(true))?);
+    } else {
+        print(&explained);
+    }
+    Ok(if explained.outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAULTS) })
+}
+
+fn read(file: &Path, line: usize) -> anyhow::Result<Arc<str>> {
+    let name = file.display();
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+    } else {
+        text = std::fs::read_to_string(file).with_context(|| format!("`{name}` cannot be read"))?;
+    }
+    let one = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+    if one && line == 1 {
+        return Ok(text.into());
+    }
+    match text.lines().filter(|line| !line.trim().is_empty()).nth(line.saturating_sub(1)) {
+        Some(found) => Ok(found.into()),
+        None => bail!("`{name}` has no line {line}"),
+    }
+}
+
+fn route<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a config::Route> {
+    let known = || config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>().join(", ");
+    let found = match name {
+        Some(name) => config.routes.iter().find(|route| route.name == name),
+        None => config.routes.last(),
+    };
+    found.with_context(|| format!("no route `{}`: there are {}", name.unwrap_or_default(), known()))
+}
+
+/// The counter of a route's upstream, without loading its model.
+fn counter(config: &Config, route: &config::Route, body: &Arc<str>) -> anyhow::Result<Counter> {
+    let folder = match &config.upstreams[&route.upstream] {
+        Upstream::Engine(engine) => Some(folder(&engine.model)?),
+        Upstream::Http(http) => http.tokenizer.as_deref(),
+    };
+    Ok(match folder {
+        Some(folder) => Counter::Exact(assemble::exact(&route.upstream, folder)?),
+        None => {
+            let encoding = Estimate::encoding_for(explain::model(body).as_deref());
+            Counter::Estimate(Arc::new(Estimate::new(encoding)))
+        }
+    })
+}
+
+fn folder(paths: &ModelPaths) -> anyhow::Result<&Path> {
+    match paths {
+        ModelPaths::One(folder) => Ok(folder),
+        // The folders of one model share their tokenizer.
+        ModelPaths::ByDevice { cpu, cuda } => {
+            cpu.as_deref().or(cuda.as_deref()).context("the upstream names no model folder")
+        }
+    }
+}
+
+fn window(config: &Config, route: &config::Route, asked: Option<Tokens>) -> anyhow::Result<Tokens> {
+    let upstream = match &config.upstreams[&route.upstream] {
+        Upstream::Engine(engine) => match engine.context {
+            EngineContext::Tokens(tokens) => Some(tokens.into()),
+            EngineContext::Auto => {
+                Some(plimsoll_engine::Model::read(folder(&engine.model)?)?.context_length.into())
+            }
+        },
+        Upstream::Http(http) => http.context,
+    };
+    asked
+        .or(route.window)
+        .or(upstream)
+        .with_context(|| format!("the window of route `{}` is not known: say `--window TOKENS`", route.name))
+}
+
+fn print(explained: &Explained) {
+    match &explained.outcome {
+        Ok((_, report)) => print_report(&explained.route, report),
+        Err(refusal) => println!("route {}: refused: {refusal}", explained.route),
+    }
+}
+
+fn print_report(route: &str, report: &Report) {
+    let counted = if report.estimated { "estimated" } else { "exact" };
+    println!("route {route}, policy {}, tokens by {} ({counted})", report.policy, report.tokenizer);
+    println!(
+        "window {} = budget {} + {} reserved for the answer",
+        report.window, report.budget, report.reserved
+    );
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header(["policy", "before", "after", "what", "touched", "why"]);
+    for row in &report.rows {
+        let outcome = format!("{:?}", row.outcome).to_lowercase();
+        table.add_row([
+            row.policy.to_owned(),
+            row.tokens_before.to_string(),
+            row.tokens_after.to_string(),
+            format!("{} ({outcome})", row.action),
+            row.messages.to_string(),
+            row.reason.clone(),
+        ]);
+    }
+    for column in [1, 2, 4] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{table}");
+    println!(
+        "prompt: {} -> {} tokens, {} -> {} messages; x-plimsoll-actions: {}",
+        report.tokens_before,
+        report.tokens_after,
+        report.messages_before,
+        report.messages_after,
+        plimsoll_proxy::stamp::actions(report)
+    );
+}

@@ -1,0 +1,67 @@
+//! `plimsoll serve`
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use plimsoll_proxy::config::{Config, Loaded, LogFormat};
+use plimsoll_proxy::proxy::{self, Running};
+use plimsoll_proxy::telemetry::log;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Files, report};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    files: Files,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let sources = args.files.sources()?;
+    let loaded = match Config::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(faults) => return Ok(report(&faults)),
+    };
+    start_log(&loaded)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(target: "plimsoll", "configuration: {warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let running = proxy::start(loaded, Some(sources)).await?;
+        greet(&running);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+        }
+        tracing::info!(target: "plimsoll", "draining");
+        running.drain().await;
+        anyhow::Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log(loaded: &Loaded) -> anyhow::Result<()> {
+    let settings = &loaded.config.log;
+    let format = match settings.format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    log::init(format, &settings.level).context("the log cannot be set up")
+}
+
+/// What a newcomer needs next.
+fn greet(running: &Running) {
+    let (data, admin) = (running.data, running.admin);
+    let live = running.live();
+    let model = live.served_models().into_iter().next().unwrap_or_else(|| "MODEL".to_owned());
+    println!("plimsoll {} serves", env!("CARGO_PKG_VERSION"));
+    println!("  clients    http://{data}/v1   (OPENAI_BASE_URL=http://{data}/v1)");
+    println!("  operators  http://{admin}/state   /metrics /config /readyz");
+    println!("try:");
+    println!("  curl http://{data}/v1/chat/completions -H 'content-type: application/json' \\");
+    println!(
+        "    -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"What is the KV cache?\"}}]}}'"
+    );
+}

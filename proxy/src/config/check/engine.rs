@@ -1,0 +1,105 @@
+//! The embedded engine's settings.
+
+use super::super::path::Path;
+use super::super::raw;
+use super::super::scalar::{Amount, OrAuto};
+use super::super::valid::{Device, EngineContext, EngineUpstream, Memory, ModelPaths};
+use super::Check;
+
+/// A window below this has no room for a template, a question and an answer.
+const LEAST_CONTEXT: u32 = 256;
+
+impl Check<'_> {
+    pub(super) fn engine(&mut self, at: &Path, key: &str, raw: &raw::Engine) -> Option<EngineUpstream> {
+        let model = self.model(&at.key("model"), &raw.model);
+        let device = self.device(at.key("device"), &raw.device);
+        let memory = self.memory(at.key("memory"), raw);
+        let context = self.context(at.key("context"), raw);
+        let (model, device) = (model?, device?);
+        self.folder_of_device(&at.key("model"), &model, device);
+        Some(EngineUpstream {
+            model,
+            name: raw.name.clone().unwrap_or_else(|| key.to_owned()),
+            device,
+            memory: memory?,
+            context: context?,
+            slots: raw.slots,
+            threads: raw.threads,
+            queue: raw.queue as usize,
+        })
+    }
+
+    fn model(&mut self, at: &Path, raw: &raw::Model) -> Option<ModelPaths> {
+        match raw {
+            // Its absence has been named already.
+            raw::Model::One(text) if text.is_empty() && self.findings.touch(at) => None,
+            raw::Model::One(text) => self.folder(at.clone(), text).map(ModelPaths::One),
+            raw::Model::ByDevice(raw::ModelByDevice { cpu: None, cuda: None }) => {
+                if !self.findings.touch(at) {
+                    self.fault(
+                        at.clone(),
+                        "names no folder",
+                        "`{cpu: FOLDER, cuda: FOLDER}`, or one of the two",
+                    );
+                }
+                None
+            }
+            raw::Model::ByDevice(raw) => {
+                let cpu = raw.cpu.as_ref().map(|text| self.folder(at.key("cpu"), text));
+                let cuda = raw.cuda.as_ref().map(|text| self.folder(at.key("cuda"), text));
+                Some(ModelPaths::ByDevice { cpu: cpu.flatten(), cuda: cuda.flatten() })
+            }
+        }
+    }
+
+    fn folder_of_device(&mut self, at: &Path, model: &ModelPaths, device: Device) {
+        let missing = match (model, device) {
+            (ModelPaths::ByDevice { cpu: None, .. }, Device::Cpu) => "cpu",
+            (ModelPaths::ByDevice { cuda: None, .. }, Device::Cuda(_)) => "cuda",
+            _ => return,
+        };
+        self.fault(at.key(missing), format!("is missing: `device` asks for {missing}"), "");
+    }
+
+    fn device(&mut self, at: Path, text: &str) -> Option<Device> {
+        let device = match text {
+            "auto" => Some(Device::Auto),
+            "cpu" => Some(Device::Cpu),
+            "cuda" => Some(Device::Cuda(0)),
+            other => other.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok()).map(Device::Cuda),
+        };
+        if device.is_none() {
+            self.fault(at, format!("`{text}` is not a device"), "one of `auto`, `cpu`, `cuda`, `cuda:0`");
+        }
+        device
+    }
+
+    fn memory(&mut self, at: Path, raw: &raw::Engine) -> Option<Memory> {
+        match raw.memory.amount() {
+            Some(OrAuto::Auto) => Some(Memory::Auto),
+            Some(OrAuto::Given(Amount::Percent(share))) => Some(Memory::Percent(share)),
+            Some(OrAuto::Given(Amount::Bytes(bytes))) if bytes > 0 => Some(Memory::Bytes(bytes)),
+            _ => {
+                let hint = "`auto`, a size such as `6GiB`, or a share from `1%` to `100%`";
+                self.fault(at, format!("`{}` is not an amount of memory", raw.memory.0), hint);
+                None
+            }
+        }
+    }
+
+    fn context(&mut self, at: Path, raw: &raw::Engine) -> Option<EngineContext> {
+        match raw.context.tokens() {
+            Some(OrAuto::Auto) => Some(EngineContext::Auto),
+            Some(OrAuto::Given(tokens)) if tokens >= LEAST_CONTEXT => Some(EngineContext::Tokens(tokens)),
+            Some(OrAuto::Given(tokens)) => {
+                self.fault(at, format!("must be at least {LEAST_CONTEXT} tokens, got {tokens}"), "");
+                None
+            }
+            None => {
+                let message = format!("`{}` is not a number of tokens", raw.context.0);
+                self.fault(at, message, "`auto`, or a whole number such as 4096");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Listeners.
+
+use std::net::SocketAddr;
+
+use super::super::path::Path;
+use super::super::raw;
+use super::super::valid::Listen;
+use super::Check;
+
+impl Check<'_> {
+    pub(super) fn listen(&mut self, raw: &raw::Listen) -> Option<Listen> {
+        let at = Path::of(&["listen"]);
+        let data = self.address(at.key("data"), &raw.data);
+        let admin = self.address(at.key("admin"), &raw.admin);
+        let token = raw.admin_token.clone();
+        if let Some(token) = &token {
+            self.credential(at.key("admin_token"), token);
+        }
+        let (data, admin) = (data?, admin?);
+        if data == admin && data.port() != 0 {
+            self.fault(
+                at.key("admin"),
+                format!("`{admin}` is the data listener's address"),
+                "the admin listener needs its own port",
+            );
+        }
+        if !admin.ip().is_loopback() && token.is_none() {
+            self.fault(
+                at.key("admin_token"),
+                format!("is missing: `{admin}` can be reached from other machines"),
+                "set it, such as `${PLIMSOLL_ADMIN_TOKEN}`, or listen on 127.0.0.1",
+            );
+        }
+        Some(Listen { data, admin, admin_token: token })
+    }
+
+    fn address(&mut self, at: Path, text: &str) -> Option<SocketAddr> {
+        let address = text.parse().ok();
+        if address.is_none() {
+            let hint = "an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`";
+            self.fault(at, format!("`{text}` is not an address"), hint);
+        }
+        address
+    }
+}

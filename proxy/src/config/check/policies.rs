@@ -1,0 +1,140 @@
+//! Policies: their steps resolved, and that nothing is defined in vain.
+
+use std::collections::BTreeMap;
+
+use plimsoll_policies::Summariser;
+use plimsoll_policies::config::{PolicyConfig, PolicyFault, Step, resolve};
+
+use super::super::faults::{Fault, near};
+use super::super::path::Path;
+use super::super::raw::Raw;
+use super::Check;
+
+impl Check<'_> {
+    /// The file's policies, and the presets that routes name.
+    pub(super) fn policies(&mut self, raw: &Raw) -> BTreeMap<String, Vec<Step>> {
+        let configs = self.configs(raw);
+        let presets = plimsoll_policies::presets();
+        let named = raw.routes.iter().map(|route| &route.policy).filter(|name| presets.contains_key(*name));
+        let mut resolved = BTreeMap::new();
+        for name in configs.keys().chain(named) {
+            self.name(&Path::of(&["policies", name]), name);
+            match resolve(name, &configs) {
+                Ok(steps) => drop(resolved.insert(name.clone(), steps)),
+                Err(fault) => self.policy_fault(name, fault, &configs),
+            }
+        }
+        if !raw.upstreams.values().any(|upstream| upstream.engine.is_some()) {
+            self.no_engine(&configs);
+        }
+        resolved
+    }
+
+    /// A summary by the engine's model needs an engine.
+    fn no_engine(&mut self, configs: &BTreeMap<String, PolicyConfig>) {
+        for (name, config) in configs {
+            let at = Path::of(&["policies", name, "steps"]);
+            for (index, step) in config.steps.iter().enumerate() {
+                if matches!(step, Step::Summarize(params) if params.with == Summariser::Engine) {
+                    let at = at.index(index).key("summarize").key("with");
+                    self.fault(
+                        at,
+                        "no upstream has an `engine`",
+                        "add one, or use `extract`, which needs no model",
+                    );
+                }
+            }
+        }
+    }
+
+    /// The policies whose shape is sound.
+    fn configs(&mut self, raw: &Raw) -> BTreeMap<String, PolicyConfig> {
+        let mut configs = BTreeMap::new();
+        for (name, value) in &raw.policies {
+            let at = Path::of(&["policies", name]);
+            if self.findings.touch(&at) {
+                continue;
+            }
+            let config = serde_json::from_value::<PolicyConfig>(value.clone());
+            let config = config.map_err(|error| Fault::new(at, error.to_string()));
+            if let Some(config) = self.findings.take(config) {
+                configs.insert(name.clone(), config);
+            }
+        }
+        configs
+    }
+
+    fn policy_fault(&mut self, asked: &str, fault: PolicyFault, configs: &BTreeMap<String, PolicyConfig>) {
+        let section = Path::of(&["policies"]);
+        let fault = match fault {
+            // It is there, and its own fault is named.
+            PolicyFault::Unknown { name, .. } if self.names("policies").contains(&name.as_str()) => return,
+            PolicyFault::Unknown { name, .. } => {
+                let owner = extender(&name, configs).unwrap_or(asked);
+                let presets = plimsoll_policies::presets();
+                let known =
+                    configs.keys().chain(presets.keys()).map(String::as_str).filter(|known| *known != owner);
+                Fault::new(
+                    section.key(owner).key("extends"),
+                    format!("no policy and no preset is named `{name}`"),
+                )
+                .maybe_hint(near(&name, known))
+            }
+            PolicyFault::Cycle { name, chain } => {
+                // Each of the circle finds it; it is told at the first.
+                let first = chain.split(" -> ").min().unwrap_or(&name);
+                Fault::new(section.key(first).key("extends"), format!("goes in a circle: {chain}"))
+                    .hint("let one of them extend a preset, or nothing")
+            }
+            PolicyFault::Duplicate { policy, step } => Fault::new(
+                place(&section, &policy, step, configs, true),
+                format!("step `{step}` stands twice"),
+            )
+            .hint("keep one of them"),
+            PolicyFault::Parameter { policy, step, what } => {
+                Fault::new(place(&section, &policy, step, configs, false).key(step), what)
+            }
+        };
+        self.findings.fault(fault);
+    }
+
+    /// Warns of what no route uses.
+    pub(super) fn unused(&mut self, raw: &Raw) {
+        let extended = |name: &str| {
+            raw.policies
+                .iter()
+                .any(|(own, policy)| own != name && policy.get("extends").is_some_and(|to| to == name))
+        };
+        for name in raw.policies.keys() {
+            if !raw.routes.iter().any(|route| route.policy == *name) && !extended(name) {
+                self.findings.warn(Fault::new(Path::of(&["policies", name]), "no route uses it"));
+            }
+        }
+        for name in raw.upstreams.keys() {
+            if !raw.routes.iter().any(|route| route.upstream == *name) {
+                self.findings.warn(Fault::new(Path::of(&["upstreams", name]), "no route uses it"));
+            }
+        }
+    }
+}
+
+/// The policy whose `extends` names `name`.
+fn extender<'a>(name: &str, configs: &'a BTreeMap<String, PolicyConfig>) -> Option<&'a str> {
+    let found = configs.iter().find(|(_, config)| config.extends.as_deref() == Some(name));
+    found.map(|(owner, _)| owner.as_str())
+}
+
+/// Where a step stands in its policy: the first of its name, or the last.
+fn place(
+    section: &Path,
+    policy: &str,
+    step: &str,
+    configs: &BTreeMap<String, PolicyConfig>,
+    last: bool,
+) -> Path {
+    let at = section.key(policy).key("steps");
+    let steps = configs.get(policy).map(|config| config.steps.as_slice()).unwrap_or_default();
+    let is_it = |own: &Step| own.name() == step;
+    let index = if last { steps.iter().rposition(is_it) } else { steps.iter().position(is_it) };
+    index.map_or(at.clone(), |index| at.index(index))
+}

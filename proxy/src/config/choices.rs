@@ -1,0 +1,59 @@
+//! Options that are one word of a few.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Dialect of an HTTP upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// OpenAI chat completions and what is compatible with it.
+    #[default]
+    Openai,
+}
+
+/// Whether a policy's edits are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The edited request is sent.
+    #[default]
+    Enforce,
+    /// The policy runs and reports; the original is sent.
+    Shadow,
+    /// No policy runs.
+    Off,
+}
+
+/// What happens to a body that is not JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnparsable {
+    /// Answered with 400.
+    #[default]
+    Reject,
+    /// Forwarded as it came, to HTTP upstreams only.
+    Pass,
+}
+
+/// Transport of an export.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpProtocol {
+    /// Protobuf over HTTP.
+    #[default]
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}

@@ -1,0 +1,163 @@
+//! Configuration: one YAML file, layered and checked as a whole.
+//!
+//! ```text
+//! file < environment < flags -> merged tree -> schema -> raw types -> valid types
+//! ```
+//!
+//! Each step collects faults instead of stopping, so that one run names everything that is wrong.
+//! The rest of the proxy sees only the valid types; defaults live beside the raw ones.
+
+mod layers;
+mod interpolate;
+mod path;
+mod schema;
+mod raw;
+mod secret;
+mod scalar;
+mod choices;
+mod check;
+mod valid;
+mod faults;
+mod restart;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use check::Check;
+use faults::Findings;
+use path::{Path, Segment};
+use raw::Raw;
+use schema::Shape;
+
+pub use choices::{Dialect, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+pub use faults::{Fault, Faults};
+pub use restart::needs_restart;
+pub use schema::schema;
+pub use secret::Secret;
+pub use valid::{
+    Config, Device, EngineContext, EngineUpstream, HttpUpstream, Limits, Listen, Log, Match, Memory,
+    ModelPaths, Otlp, Route, Runtime, Telemetry, Timeouts, Upstream,
+};
+pub use watch::{Change, Reloads, Watch};
+
+/// Where a configuration comes from; the later wins: file, environment, overrides.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The YAML file.
+    pub file: PathBuf,
+    /// Environment; `PLIMSOLL__SECTION__KEY` variables override the file, others fill its `${NAME}`s.
+    pub environment: BTreeMap<String, String>,
+    /// `path=value` overrides of the command line, such as `routes.default.mode=shadow`.
+    pub overrides: Vec<String>,
+    /// Where relative paths of the configuration start: the working directory.
+    pub directory: PathBuf,
+}
+
+/// A configuration that was found valid.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the proxy works by.
+    pub config: Config,
+    /// The merged configuration with its defaults, secrets masked; for `/config`.
+    pub redacted: Value,
+    /// Hash of the merged configuration, secrets included; 16 hexadecimal digits.
+    pub hash: String,
+    /// What is valid but hardly meant.
+    pub warnings: Vec<Fault>,
+}
+
+impl Config {
+    /// Reads, merges and checks the sources.
+    ///
+    /// # Errors
+    /// All faults there are, each with its path.
+    pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
+        let file = sources.file.display().to_string();
+        let text = std::fs::read_to_string(&sources.file).map_err(|error| {
+            let fault = Fault::new(Path::default(), format!("cannot be read: {error}"));
+            Faults { file: file.clone(), faults: vec![fault.hint("`--config FILE` names another")] }
+        })?;
+        Self::parse(&text, sources)
+    }
+
+    /// As [`Config::load`], of a text that stands for the file's.
+    ///
+    /// # Errors
+    /// All faults there are, each with its path.
+    pub fn parse(text: &str, sources: &Sources) -> Result<Loaded, Faults> {
+        let file = sources.file.display().to_string();
+        let shape = Shape::new();
+        let mut findings = Findings::default();
+        let merged = match layers::merge(text, sources, &shape, &mut findings) {
+            Ok(merged) => merged,
+            Err(fault) => return Err(Faults { file, faults: vec![fault] }),
+        };
+        shape.check(&merged.tree, &mut findings);
+        let raw = raw_of(&merged.tree, &mut findings);
+        let config = raw
+            .as_ref()
+            .and_then(|raw| Check { findings: &mut findings, sources, tree: &merged.tree }.config(raw));
+        findings.faults.iter_mut().for_each(|fault| merged.name_origin(fault));
+        match (config, raw) {
+            (Some(config), Some(raw)) if findings.faults.is_empty() => Ok(Loaded {
+                config,
+                redacted: serde_json::to_value(&raw).unwrap_or_default(),
+                hash: hash(&merged.tree),
+                warnings: findings.warnings,
+            }),
+            _ => Err(findings.into_faults(file)),
+        }
+    }
+}
+
+/// The raw types of what is sound in the tree: what is at fault is left out, so that the rest is checked too.
+fn raw_of(tree: &Value, findings: &mut Findings) -> Option<Raw> {
+    let mut sound = tree.clone();
+    findings.faults.iter().for_each(|fault| leave_out(&mut sound, fault.at()));
+    let raw = serde_json::from_value(sound).map_err(|error| Fault::new(Path::default(), error.to_string()));
+    findings.take(raw)
+}
+
+fn leave_out(tree: &mut Value, path: &Path) {
+    let Some((parent, last)) = path.split_last() else {
+        *tree = Value::Object(serde_json::Map::new());
+        return;
+    };
+    match (parent.find_mut(tree), last) {
+        (Some(Value::Object(map)), Segment::Key(key)) => drop(map.remove(key)),
+        // Routes keep their numbers.
+        (Some(Value::Array(items)), Segment::Index(index)) if parent == Path::of(&["routes"]) => {
+            if let Some(item) = items.get_mut(*index) {
+                *item = Value::Object(serde_json::Map::new());
+            }
+        }
+        (Some(Value::Array(_)), _) => leave_out(tree, &parent),
+        _ => {}
+    }
+}
+
+/// Sixteen hexadecimal digits of the tree's hash.
+fn hash(tree: &Value) -> String {
+    blake3::hash(sorted(tree).to_string().as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// The tree with its keys in order: the `config` crate's maps have none.
+fn sorted(tree: &Value) -> Value {
+    match tree {
+        Value::Object(map) => {
+            let ordered: BTreeMap<&String, Value> =
+                map.iter().map(|(key, value)| (key, sorted(value))).collect();
+            ordered.into_iter().map(|(key, value)| (key.clone(), value)).collect()
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod explained_tests;
+#[cfg(test)]
+mod tests;

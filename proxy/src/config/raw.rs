@@ -1,0 +1,348 @@
+//! `config.yaml` as it is written: every option with its default; comments become the JSON schema.
+//!
+//! Unknown keys are refused everywhere. What must be there is said by `required`; serde itself takes
+//! whatever is left out, so that the checks of meaning can run beside those of shape.
+
+use std::collections::BTreeMap;
+
+use plimsoll_policies::config::PolicyConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::choices::{Dialect, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+use super::scalar::{Size, SizeOrShare, Time, TokensOrAuto};
+use super::secret::Secret;
+
+/// Plimsoll's configuration: listeners, upstreams, routes and policies.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "Plimsoll configuration", extend("required" = ["upstreams", "routes"]))]
+pub(super) struct Raw {
+    /// Listeners.
+    pub(super) listen: Listen,
+    /// Where requests go, by name: each has either `engine` or `url`.
+    #[schemars(extend("minProperties" = 1))]
+    pub(super) upstreams: BTreeMap<String, Upstream>,
+    /// First match wins; the last route has no `match`.
+    #[schemars(length(min = 1))]
+    pub(super) routes: Vec<Route>,
+    /// Policies by name: lists of steps, applied in order, that may extend a preset (`chat`, `agent`, `strict`, `off`).
+    #[schemars(with = "BTreeMap<String, PolicyConfig>")]
+    pub(super) policies: BTreeMap<String, Value>,
+    /// What is reported, and where to.
+    pub(super) telemetry: Telemetry,
+    /// What a request and the process may take.
+    pub(super) limits: Limits,
+    /// Native libraries.
+    pub(super) runtime: Runtime,
+    /// The process's own log, on stderr.
+    pub(super) log: Log,
+}
+
+/// Listeners.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Listen {
+    /// Address of the data listener, where clients send requests. Default `127.0.0.1:7480`.
+    #[schemars(example = &"127.0.0.1:7480")]
+    pub(super) data: String,
+    /// Address of the admin listener: health, metrics, state, explain. Default `127.0.0.1:7490`.
+    #[schemars(example = &"127.0.0.1:7490")]
+    pub(super) admin: String,
+    /// Bearer token of the admin listener; needed where `admin` is not a loopback address. Default none.
+    pub(super) admin_token: Option<Secret>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { data: "127.0.0.1:7480".to_owned(), admin: "127.0.0.1:7490".to_owned(), admin_token: None }
+    }
+}
+
+/// Where requests go: the embedded engine, or a server over HTTP.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Upstream {
+    /// A model that runs in this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) engine: Option<Engine>,
+    /// Base address of a server, `http` or `https`; the path of a request is appended to its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"http://vllm:8000")]
+    pub(super) url: Option<String>,
+    /// Dialect of the server at `url`. Default `openai`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dialect: Option<Dialect>,
+    /// Sent to `url` as `Authorization: Bearer` in place of the caller's. Default: the caller's is passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) api_key: Option<Secret>,
+    /// Model folder (tokenizer, chat template) that counts exactly for `url`. Default: counts are estimates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"models/qwen3")]
+    pub(super) tokenizer: Option<String>,
+    /// Window of the model at `url`, in tokens; routes with a policy need it, here or as their `window`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 256), example = 32768)]
+    pub(super) context: Option<u32>,
+    /// Patience with the server at `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeouts: Option<Timeouts>,
+    /// PEM file of certificates trusted for `url` besides the system's. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/etc/ssl/internal-ca.pem")]
+    pub(super) ca_file: Option<String>,
+}
+
+/// The embedded engine.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["model"]))]
+pub(super) struct Engine {
+    /// Model folder (`*.onnx`, tokenizer, chat template, config), or one a device: `{cpu: .., cuda: ..}`.
+    pub(super) model: Model,
+    /// Model id that clients ask for. Default: the upstream's key.
+    #[schemars(length(min = 1), example = &"demo")]
+    pub(super) name: Option<String>,
+    /// `auto` (CUDA where the model can run there, else the CPU), `cpu`, `cuda` or `cuda:N`. Default `auto`.
+    #[schemars(example = &"auto", example = &"cuda:0")]
+    pub(super) device: String,
+    /// Memory for the KV cache: `auto`, bytes (`6GiB`), or a share of what is free (`80%`). Default `auto`.
+    pub(super) memory: SizeOrShare,
+    /// Window in tokens, or `auto`: the model's own limit as far as memory allows. Default `auto`.
+    pub(super) context: TokensOrAuto,
+    /// Conversations whose KV is kept at once. Default 8.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) slots: u32,
+    /// Threads of one operator on the CPU. Default: one a physical core.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) threads: Option<u32>,
+    /// Requests that may wait for memory before the next is refused. Default 256.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) queue: u32,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            model: Model::default(),
+            name: None,
+            device: "auto".to_owned(),
+            memory: SizeOrShare("auto".into()),
+            context: TokensOrAuto("auto".into()),
+            slots: 8,
+            threads: None,
+            queue: 256,
+        }
+    }
+}
+
+/// A model's folder, or a folder a device.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Model {
+    /// One folder for whatever device is taken.
+    One(#[schemars(example = &"engine/demo/model")] String),
+    /// A folder a device.
+    ByDevice(ModelByDevice),
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::One(String::new())
+    }
+}
+
+/// A model's folder a device.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ModelByDevice {
+    /// Folder for the CPU.
+    pub(super) cpu: Option<String>,
+    /// Folder for CUDA.
+    pub(super) cuda: Option<String>,
+}
+
+/// Patience with an HTTP upstream.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Timeouts {
+    /// To connect, TLS included. Default `10s`.
+    pub(super) connect: Time,
+    /// From the end of the request to the head of the response. Default `600s`.
+    pub(super) first_byte: Time,
+    /// Between two pieces of the response. Default `300s`.
+    pub(super) idle: Time,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: time("10s"), first_byte: time("600s"), idle: time("300s") }
+    }
+}
+
+/// What happens to the requests that it matches.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "upstream"]))]
+pub(super) struct Route {
+    /// Unique name; the `x-plimsoll-route` header and a label of metrics.
+    #[schemars(example = &"default")]
+    pub(super) name: String,
+    /// Which requests it takes; all parts must match. Left out at the last route, and only there.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub(super) matches: Option<Match>,
+    /// Name of an upstream.
+    #[schemars(example = &"local")]
+    pub(super) upstream: String,
+    /// Name of a policy of this file, or of a preset. Default `off`.
+    #[schemars(example = &"chat")]
+    pub(super) policy: String,
+    /// Whether the policy's edits are sent: `enforce`, `shadow` (reported only) or `off`. Default `enforce`.
+    pub(super) mode: Mode,
+    /// Whether a caller may skip the policy by `x-plimsoll-bypass: true`. Default false.
+    pub(super) allow_bypass: bool,
+    /// A body that is not JSON: `reject` (400), or `pass` it on to an HTTP upstream. Default `reject`.
+    pub(super) on_unparsable: OnUnparsable,
+    /// Whether an embedded engine answers whatever model id is asked for. Default false: 404.
+    pub(super) any_model: bool,
+    /// Window in tokens in place of the upstream's. Default none.
+    #[schemars(range(min = 256))]
+    pub(super) window: Option<u32>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            matches: None,
+            upstream: String::new(),
+            policy: "off".to_owned(),
+            mode: Mode::default(),
+            allow_bypass: false,
+            on_unparsable: OnUnparsable::default(),
+            any_model: false,
+            window: None,
+        }
+    }
+}
+
+/// Which requests a route takes. In patterns `*` stands for any text, `?` for one character.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub(super) struct Match {
+    /// Pattern of the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/v1/chat/*")]
+    pub(super) path: Option<String>,
+    /// Patterns of headers, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) header: BTreeMap<String, String>,
+    /// Pattern of the model id in the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"qwen2.5*")]
+    pub(super) model: Option<String>,
+}
+
+/// What is reported, and where to.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Telemetry {
+    /// Collector of traces. Default null: none are exported.
+    pub(super) otlp: Option<Otlp>,
+    /// `service.name` of the resource. Default `plimsoll`.
+    #[schemars(length(min = 1))]
+    pub(super) service_name: String,
+    /// Share of new traces that are recorded, 0 to 1. Default 1.
+    #[schemars(range(min = 0, max = 1))]
+    pub(super) sample: f64,
+    /// Whether a caller's `traceparent` is continued. Default true.
+    pub(super) trust_incoming: bool,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { otlp: None, service_name: "plimsoll".to_owned(), sample: 1.0, trust_incoming: true }
+    }
+}
+
+/// A collector.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["endpoint"]))]
+pub(super) struct Otlp {
+    /// Base address, without `/v1/traces`.
+    #[schemars(example = &"http://127.0.0.1:4318")]
+    pub(super) endpoint: String,
+    /// Transport: `http` (protobuf) or `grpc`. Default `http`.
+    pub(super) protocol: OtlpProtocol,
+    /// Headers of each export, by name; their values are secrets. Default none.
+    pub(super) headers: BTreeMap<String, Secret>,
+}
+
+/// What a request and the process may take.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Bytes of a request's body after decoding. Default `32MiB`.
+    pub(super) body: Size,
+    /// Bytes of a request's head. Default `64KiB`.
+    pub(super) head: Size,
+    /// Time for a client to send a request's head. Default `30s`.
+    pub(super) head_timeout: Time,
+    /// Open connections of the data listener. Default 4096.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) connections: u32,
+    /// Requests in flight. Default 1024.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) requests: u32,
+    /// Time that a request may wait for memory. Default `30s`.
+    pub(super) queue_wait: Time,
+    /// Time that running requests have to finish after the signal to stop. Default `30s`.
+    pub(super) drain: Time,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: Size("32MiB".into()),
+            head: Size("64KiB".into()),
+            head_timeout: time("30s"),
+            connections: 4096,
+            requests: 1024,
+            queue_wait: time("30s"),
+            drain: time("30s"),
+        }
+    }
+}
+
+/// Native libraries.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Runtime {
+    /// ONNX Runtime's shared library. Default: `ORT_DYLIB_PATH`, else what is found under `.runtime/`.
+    #[schemars(example = &".runtime/libonnxruntime.so")]
+    pub(super) onnxruntime: Option<String>,
+}
+
+/// The process's own log.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// `text` for people, `json` for machines. Default `text`.
+    pub(super) format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,hyper=debug`. Default `info`.
+    #[schemars(example = &"info")]
+    pub(super) level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: "info".to_owned() }
+    }
+}
+
+fn time(text: &str) -> Time {
+    Time(text.to_owned())
+}

@@ -1,0 +1,269 @@
+//! The valid configuration: what the rest of the proxy works by.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use globset::GlobMatcher;
+use plimsoll_policies::config::Step;
+
+use super::choices::{Dialect, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+use super::secret::Secret;
+
+/// A configuration in which every reference resolves and every value is in range.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the proxy listens.
+    pub listen: Listen,
+    /// Where requests go, by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// First match wins; the last route matches everything.
+    pub routes: Vec<Route>,
+    /// Resolved steps of the file's policies and of the presets that a route names.
+    pub policies: BTreeMap<String, Vec<Step>>,
+    /// What is reported, and where to.
+    pub telemetry: Telemetry,
+    /// What a request and the process may take.
+    pub limits: Limits,
+    /// Native libraries.
+    pub runtime: Runtime,
+    /// The process's own log.
+    pub log: Log,
+}
+
+/// Listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Requests of clients.
+    pub data: SocketAddr,
+    /// Health, metrics, state and explain; never on the data port.
+    pub admin: SocketAddr,
+    /// Bearer token of the admin listener; always there where `admin` is not loopback.
+    pub admin_token: Option<Secret>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Upstream {
+    /// A model that runs in this process.
+    Engine(EngineUpstream),
+    /// A server that speaks HTTP.
+    Http(HttpUpstream),
+}
+
+/// The embedded engine's settings; mirrors what the engine crate takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineUpstream {
+    /// The model's folder or folders.
+    pub model: ModelPaths,
+    /// Model id that clients ask for and that answers carry: `name:`, else the upstream's key.
+    pub name: String,
+    /// Device that runs the model.
+    pub device: Device,
+    /// Memory that the KV cache may take.
+    pub memory: Memory,
+    /// Window of one conversation.
+    pub context: EngineContext,
+    /// Conversations whose KV is kept at once.
+    pub slots: u32,
+    /// Intra-op threads of the CPU provider; `None`: one a physical core.
+    pub threads: Option<u32>,
+    /// Requests that may wait for memory.
+    pub queue: usize,
+}
+
+/// Folders of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelPaths {
+    /// One folder for whatever device is taken.
+    One(PathBuf),
+    /// A folder a device; at least one is there.
+    ByDevice {
+        /// For the CPU provider.
+        cpu: Option<PathBuf>,
+        /// For the CUDA provider.
+        cuda: Option<PathBuf>,
+    },
+}
+
+/// Device that runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// CUDA where the model's graph can run there, else the CPU.
+    Auto,
+    /// The CPU provider.
+    Cpu,
+    /// The CUDA provider on the device of this ordinal.
+    Cuda(u32),
+}
+
+/// Memory for the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The engine decides from what is free.
+    Auto,
+    /// Bytes.
+    Bytes(u64),
+    /// Share of the memory that is free after the weights, 1 to 100.
+    Percent(u8),
+}
+
+/// Window of the embedded engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineContext {
+    /// From the model's own limit and the memory there is.
+    Auto,
+    /// Tokens.
+    Tokens(u32),
+}
+
+/// An upstream over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpUpstream {
+    /// Base address, `http` or `https`; the path of a request is appended to its path.
+    pub url: http::Uri,
+    /// Dialect that the server speaks.
+    pub dialect: Dialect,
+    /// Sent as `Authorization: Bearer` in place of the caller's; `None`: the caller's is passed on.
+    pub api_key: Option<Secret>,
+    /// Model folder whose template and tokenizer count exactly; `None`: counted by an estimate.
+    pub tokenizer: Option<PathBuf>,
+    /// Window in tokens; `None` only where no route needs it.
+    pub context: Option<u64>,
+    /// Patience.
+    pub timeouts: Timeouts,
+    /// PEM file of certificates that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Patience with an HTTP upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// From the request's last byte to the response's head.
+    pub first_byte: Duration,
+    /// Between two pieces of the response's body.
+    pub idle: Duration,
+}
+
+/// What happens to the requests that it matches.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Unique; the `x-plimsoll-route` header and a metric's label.
+    pub name: String,
+    /// What it takes; the last route's matches everything.
+    pub matches: Match,
+    /// Key in [`Config::upstreams`].
+    pub upstream: String,
+    /// Key in [`Config::policies`].
+    pub policy: String,
+    /// Whether the policy's edits are sent.
+    pub mode: Mode,
+    /// Whether `x-plimsoll-bypass: true` is honoured.
+    pub allow_bypass: bool,
+    /// What happens to a body that is not JSON.
+    pub on_unparsable: OnUnparsable,
+    /// Whether any model id is served by an embedded engine, and not only its own.
+    pub any_model: bool,
+    /// Window in tokens in place of the upstream's.
+    pub window: Option<u64>,
+}
+
+/// What is reported, and where to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    /// Collector of traces; `None`: no export.
+    pub otlp: Option<Otlp>,
+    /// `service.name` of the resource.
+    pub service_name: String,
+    /// Share of new traces that are recorded, 0 to 1; a caller's own decision wins where it is trusted.
+    pub sample: f64,
+    /// Whether a caller's `traceparent` is continued.
+    pub trust_incoming: bool,
+}
+
+/// A collector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otlp {
+    /// Base address, without `/v1/traces`.
+    pub endpoint: http::Uri,
+    /// Transport.
+    pub protocol: OtlpProtocol,
+    /// Headers of each export.
+    pub headers: BTreeMap<String, Secret>,
+}
+
+/// What a request and the process may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's body after decoding.
+    pub body: u64,
+    /// Bytes of a request's head.
+    pub head: u64,
+    /// From a connection's first byte to the end of a request's head.
+    pub head_timeout: Duration,
+    /// Open connections of the data listener.
+    pub connections: usize,
+    /// Requests in flight.
+    pub requests: usize,
+    /// How long a request waits for memory.
+    pub queue_wait: Duration,
+    /// How long running requests may take after the signal to stop.
+    pub drain: Duration,
+}
+
+/// Native libraries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// ONNX Runtime's shared library, found at load; `None`: there was none to be found.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// The process's own log, on stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Level, or `tracing` directives such as `info,plimsoll_engine=debug`.
+    pub level: String,
+}
+
+/// Which requests a route takes: all of its parts must match.
+#[derive(Clone, Debug, Default)]
+pub struct Match {
+    pub(super) path: Option<GlobMatcher>,
+    pub(super) headers: Vec<(http::HeaderName, GlobMatcher)>,
+    pub(super) model: Option<GlobMatcher>,
+}
+
+impl Match {
+    /// Whether a request with this path, these headers and this model id is taken.
+    ///
+    /// A header that comes several times matches where one of its values does; a request without
+    /// a model id is matched only where the route asks for none.
+    pub fn takes(&self, path: &str, headers: &http::HeaderMap, model: Option<&str>) -> bool {
+        self.takes_head(path, headers) && self.takes_model(model)
+    }
+
+    /// Whether a request's path and headers are taken, whatever its model.
+    pub fn takes_head(&self, path: &str, headers: &http::HeaderMap) -> bool {
+        self.path.as_ref().is_none_or(|glob| glob.is_match(path))
+            && self.headers.iter().all(|(name, glob)| any_value(headers, name, glob))
+    }
+
+    /// Whether a model id is taken.
+    pub fn takes_model(&self, model: Option<&str>) -> bool {
+        self.model.as_ref().is_none_or(|glob| model.is_some_and(|model| glob.is_match(model)))
+    }
+
+    /// Whether the model id decides, so that the body must be read first.
+    pub fn asks_model(&self) -> bool {
+        self.model.is_some()
+    }
+}
+
+fn any_value(headers: &http::HeaderMap, name: &http::HeaderName, glob: &GlobMatcher) -> bool {
+    headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| glob.is_match(value)))
+}

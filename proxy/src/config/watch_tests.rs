@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::super::needs_restart;
+use super::*;
+
+fn text(drain: &str) -> String {
+    format!(
+        "upstreams: {{h: {{url: 'http://h:1'}}}}\nroutes: [{{name: r, upstream: h}}]\nlimits: {{drain: {drain}}}\n"
+    )
+}
+
+fn started(directory: &TempDir) -> (Watch, mpsc::Receiver<Change>, Loaded) {
+    let sources = Sources {
+        file: directory.path().join("config.yaml"),
+        environment: BTreeMap::new(),
+        overrides: Vec::new(),
+        directory: directory.path().to_owned(),
+    };
+    let first = Config::load(&sources).expect("valid");
+    let (watch, changes) = Watch::start(sources, &first).expect("a watch");
+    (watch, changes, first)
+}
+
+/// As editors and careful tools write: beside it, then renamed.
+fn replace(directory: &TempDir, text: &str) {
+    let new = directory.path().join("config.yaml.new");
+    fs::write(&new, text).expect("written");
+    fs::rename(new, directory.path().join("config.yaml")).expect("renamed");
+}
+
+fn seconds(change: Option<Change>) -> u64 {
+    change.expect("a change").expect("valid").config.limits.drain.as_secs()
+}
+
+#[test]
+fn a_renamed_file_is_loaded_each_time() {
+    let directory = tempfile::tempdir().expect("a folder");
+    fs::write(directory.path().join("config.yaml"), text("1s")).expect("written");
+    let (watch, mut changes, first) = started(&directory);
+    for drain in 2..5 {
+        replace(&directory, &text(&format!("{drain}s")));
+        assert_eq!(seconds(changes.blocking_recv()), drain);
+    }
+    let reloads = watch.reloads();
+    assert_eq!((reloads.generation, reloads.refused, reloads.last_error), (4, 0, None));
+    assert_ne!(reloads.hash, first.hash);
+}
+
+#[test]
+fn a_file_written_in_place_is_loaded() {
+    let directory = tempfile::tempdir().expect("a folder");
+    fs::write(directory.path().join("config.yaml"), text("1s")).expect("written");
+    let (_watch, mut changes, _) = started(&directory);
+    fs::write(directory.path().join("config.yaml"), text("2s")).expect("written");
+    // What a reader sees between truncation and the last byte may be told first, as a fault.
+    loop {
+        match changes.blocking_recv().expect("a change") {
+            Ok(loaded) => break assert_eq!(loaded.config.limits.drain.as_secs(), 2),
+            Err(_) => continue,
+        }
+    }
+}
+
+#[test]
+fn a_bad_file_leaves_the_last_good_one_and_is_reported() {
+    let directory = tempfile::tempdir().expect("a folder");
+    fs::write(directory.path().join("config.yaml"), text("1s")).expect("written");
+    let (watch, mut changes, first) = started(&directory);
+    replace(&directory, "limits: {drain: soon}");
+    let faults = changes.blocking_recv().expect("a change").expect_err("a fault");
+    assert!(faults.to_string().contains("limits.drain"), "{faults}");
+    let reloads = watch.reloads();
+    assert_eq!((reloads.generation, reloads.refused, &reloads.hash), (1, 1, &first.hash));
+    assert_eq!(reloads.last_error, Some(faults));
+
+    replace(&directory, &text("3s"));
+    let loaded = changes.blocking_recv().expect("a change").expect("valid");
+    assert_eq!(watch.reloads().last_error, None);
+    assert_eq!(watch.reloads().generation, 2);
+    assert_eq!(needs_restart(&first.config, &loaded.config), Vec::<String>::new());
+}
+
+/// The kubelet's way: `config.yaml -> ..data/config.yaml`, `..data -> ..1`, and `..data` is swapped.
+#[cfg(unix)]
+#[test]
+fn a_config_map_is_loaded_at_each_swap() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().expect("a folder");
+    let version = |number: u64| {
+        let folder = directory.path().join(format!("..{number}"));
+        fs::create_dir(&folder).expect("a folder");
+        fs::write(folder.join("config.yaml"), text(&format!("{number}s"))).expect("written");
+        symlink(format!("..{number}"), directory.path().join("..data_tmp")).expect("a link");
+        fs::rename(directory.path().join("..data_tmp"), directory.path().join("..data")).expect("swapped");
+    };
+    version(1);
+    symlink("..data/config.yaml", directory.path().join("config.yaml")).expect("a link");
+    let (_watch, mut changes, _) = started(&directory);
+    for number in 2..5 {
+        version(number);
+        fs::remove_dir_all(directory.path().join(format!("..{}", number - 1))).expect("removed");
+        assert_eq!(seconds(changes.blocking_recv()), number);
+    }
+}
+
+#[test]
+fn the_loader_ends_with_the_watch() {
+    let directory = tempfile::tempdir().expect("a folder");
+    fs::write(directory.path().join("config.yaml"), text("1s")).expect("written");
+    let (watch, mut changes, _) = started(&directory);
+    drop(watch);
+    assert!(changes.blocking_recv().is_none());
+}

@@ -1,0 +1,157 @@
+//! What a policy would do with a conversation: the chain is run, nothing is forwarded, no model writes a summary.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plimsoll_policies::{
+    Chain, Context, Conversation, CountTokens, NoSummaries, ParseError, Recorded, Refusal, Report, SpanKey,
+    Summaries, Tokens, Verdict,
+};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::task::JoinError;
+
+use crate::live::Live;
+
+/// The chain, and what it needs to be run.
+pub struct Explain<'a> {
+    /// The route's name.
+    pub route: &'a str,
+    /// The chain.
+    pub chain: &'a Chain,
+    /// The window in tokens.
+    pub window: Tokens,
+    /// How the conversation is counted.
+    pub counter: &'a dyn CountTokens,
+    /// Summaries that were written before.
+    pub summaries: &'a dyn Summaries,
+}
+
+/// What would be done.
+pub struct Explained {
+    /// The route's name.
+    pub route: String,
+    /// The conversation as it came.
+    pub before: Conversation,
+    /// The conversation as it would run, with the chain's report; or the refusal.
+    pub outcome: Result<(Conversation, Report), Refusal>,
+}
+
+/// A conversation cannot be explained.
+#[derive(Debug, Error)]
+pub enum ExplainError {
+    /// No chat request.
+    #[error("not a chat request: {0}")]
+    Parse(#[from] ParseError),
+    /// No route of this name.
+    #[error("no route `{name}`: there are {known}")]
+    UnknownRoute {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The policy panicked.
+    #[error("the policy failed: {0}")]
+    Crashed(JoinError),
+}
+
+impl Explain<'_> {
+    /// Runs the chain over a chat request.
+    pub fn run(&self, body: Arc<str>) -> Result<Explained, ParseError> {
+        let before = Conversation::parse_chat(body)?;
+        let summaries = Unwritten { written: self.summaries, asked: Mutex::default() };
+        let context = Context { window: self.window, counter: self.counter, summaries: &summaries };
+        let outcome = loop {
+            match self.chain.apply(&before, &context) {
+                Ok(Verdict::Done { conversation, report }) => break Ok((conversation, report)),
+                Ok(Verdict::Ask(ask)) => summaries.asked().insert(ask.key),
+                Err(refusal) => break Err(refusal),
+            };
+        };
+        Ok(Explained { route: self.route.to_owned(), before, outcome })
+    }
+}
+
+/// Explains by the configuration in force; by the last route, which takes everything, where none is named.
+pub fn live(live: &Live, route: Option<&str>, body: Arc<str>) -> Result<Explained, ExplainError> {
+    let chosen = match route {
+        Some(name) => live.routes.iter().find(|route| &*route.name == name),
+        None => live.routes.last(),
+    };
+    let chosen = chosen.ok_or_else(|| ExplainError::UnknownRoute {
+        name: route.unwrap_or_default().to_owned(),
+        known: live.routes.iter().map(|route| format!("`{}`", route.name)).collect::<Vec<_>>().join(", "),
+    })?;
+    let counter = chosen.upstream.counter(model(&body).as_deref());
+    let explain = Explain {
+        route: &chosen.name,
+        chain: &chosen.chain,
+        window: chosen.window,
+        counter: counter.as_dyn(),
+        summaries: live.summaries.as_ref(),
+    };
+    Ok(explain.run(body)?)
+}
+
+/// The model that a body names; only estimates depend on it.
+pub fn model(body: &Arc<str>) -> Option<String> {
+    let conversation = Conversation::parse_chat(body.clone()).ok()?;
+    serde_json::from_str(conversation.field("model")?).ok()
+}
+
+impl Explained {
+    /// All of it, with the messages as they would run where `messages` says so.
+    pub fn to_json(&self, messages: bool) -> Value {
+        match &self.outcome {
+            Ok((conversation, report)) => {
+                let mut value = json!({
+                    "route": self.route,
+                    "changed": conversation.is_changed(),
+                    "actions": crate::stamp::actions(report),
+                    "report": report,
+                });
+                if messages {
+                    value["messages"] = conversation
+                        .messages()
+                        .iter()
+                        .map(|message| serde_json::from_str::<Value>(message.json()).unwrap_or_default())
+                        .collect();
+                }
+                value
+            }
+            Err(refusal) => {
+                json!({"route": self.route, "refused": refusal.to_string(), "figures": figures(refusal)})
+            }
+        }
+    }
+}
+
+fn figures(refusal: &Refusal) -> Value {
+    match refusal {
+        Refusal::ContextLength(figures) => json!(figures),
+        Refusal::Count(_) => Value::Null,
+    }
+}
+
+/// Summaries that were written before; any other counts as failed, so that the policy's `on_failure` shows.
+struct Unwritten<'a> {
+    written: &'a dyn Summaries,
+    asked: Mutex<HashSet<SpanKey>>,
+}
+
+impl Unwritten<'_> {
+    fn asked(&self) -> std::sync::MutexGuard<'_, HashSet<SpanKey>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Summaries for Unwritten<'_> {
+    fn get(&self, key: &SpanKey) -> Option<Recorded> {
+        let written = self.written.get(key);
+        written.or_else(|| self.asked().contains(key).then_some(Recorded::Failed))
+    }
+}
+
+/// No summary was ever written.
+pub const NONE: NoSummaries = NoSummaries;

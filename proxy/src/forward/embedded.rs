@@ -1,0 +1,257 @@
+//! Runs a call on the embedded engine: token ids in, text and tool calls out.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::Response;
+use plimsoll_engine::text::{Piece, StopScanner, TextStream, ToolCallFormat, ToolCallParser};
+use plimsoll_engine::{Event, Finish, Generate, GenerateError, Generation};
+use tower::BoxError;
+
+use crate::admit::Run;
+use crate::body::Body;
+use crate::live::Embedded;
+use crate::stamp;
+use crate::stream::{self, Collected, Kind, Reply};
+use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation};
+
+use super::EngineFailed;
+
+/// One step of an answer.
+pub enum Step {
+    /// Something to send.
+    Part(Part),
+    /// The end.
+    End(End),
+}
+
+/// What one token, or the end of the text, gives to send.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// The token ids behind it.
+    pub tokens: Vec<u32>,
+    /// Text and tool calls.
+    pub pieces: Vec<Piece>,
+}
+
+/// How an answer ended, and what it took, in tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// `stop` or `length`.
+    pub finish: &'static str,
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Tokens of the prompt whose KV was there already.
+    pub cached: u64,
+    /// Tokens generated.
+    pub completion: u64,
+}
+
+/// Starts the generation and answers in the form that was asked for.
+pub(super) async fn forward(run: Run) -> Result<Response<Body>, BoxError> {
+    let stamps = stamp::stamp(&run.envelope, run.report.as_ref());
+    let (reply, stream) = (reply(&run), run.options.stream);
+    let answer = Answer::start(run);
+    let mut response =
+        if stream { stream::events(answer, reply) } else { stream::whole(answer, reply).await? };
+    response.headers_mut().extend(stamps);
+    Ok(response)
+}
+
+fn reply(run: &Run) -> Reply {
+    let prefix = if run.kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+    Reply {
+        kind: run.kind,
+        id: format!("{prefix}-{}", uuid::Uuid::now_v7().simple()),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        model: run.engine.name.clone(),
+        include_usage: run.options.include_usage,
+        prompt_ids: run.options.return_token_ids.then(|| run.prompt.clone()),
+        collected: Collected::default(),
+    }
+}
+
+/// An answer as it is generated. Dropping it ends the generation and frees its memory.
+pub struct Answer {
+    generation: Option<Generation>,
+    decoder: TextStream,
+    stops: StopScanner,
+    calls: Option<ToolCallParser>,
+    meter: Meter,
+    /// Why the answer ended; nothing is generated any more.
+    finish: Option<&'static str>,
+}
+
+impl Answer {
+    fn start(run: Run) -> Self {
+        let meter = Meter::start(&run);
+        let text = run.engine.counter.text.clone();
+        let options = run.options;
+        let calls = text.tool_calls().filter(|_| run.tools && options.tool_calls);
+        let request = Generate {
+            prompt: run.prompt,
+            max_tokens: run.max_tokens,
+            sampling: options.sampling,
+            stop_tokens: options.stop_tokens,
+            ignore_eos: options.ignore_eos,
+        };
+        Self {
+            generation: Some(run.engine.engine.generate(request, run.permit)),
+            decoder: text.decoder(true),
+            stops: text.stops(options.stop),
+            calls: calls.map(ToolCallFormat::parser),
+            meter,
+            finish: None,
+        }
+    }
+
+    /// The next step; nothing may be asked after the end or an error.
+    pub async fn next(&mut self) -> Result<Step, EngineFailed> {
+        while let Some(generation) = &mut self.generation {
+            match generation.next().await.transpose() {
+                Ok(Some(Event::Started { cached, .. })) => self.meter.started(cached),
+                Ok(Some(Event::Prefilled)) => self.meter.prefilled(),
+                Ok(Some(Event::Token(token))) => return Ok(Step::Part(self.token(token))),
+                Ok(Some(Event::Done { reason, .. })) => return Ok(Step::Part(self.done(reason))),
+                Ok(None) => return Err(self.failed(GenerateError::Gone)),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(Step::End(self.meter.end(self.finish.unwrap_or("stop"))))
+    }
+
+    fn token(&mut self, token: u32) -> Part {
+        self.meter.token();
+        let text = self.decoder.push(token).unwrap_or_default();
+        let scanned = self.stops.push(&text);
+        let mut pieces = self.pieces(scanned.text);
+        if scanned.stop.is_some() {
+            self.finish("stop");
+            pieces.extend(self.last_pieces());
+        }
+        Part { tokens: vec![token], pieces }
+    }
+
+    /// The model is done: what was held back goes out.
+    fn done(&mut self, reason: Finish) -> Part {
+        self.finish(if reason == Finish::Length { "length" } else { "stop" });
+        let rest = self.decoder.finish().unwrap_or_default();
+        let mut text = self.stops.push(&rest).text;
+        text.push_str(&self.stops.finish());
+        let mut pieces = self.pieces(text);
+        pieces.extend(self.last_pieces());
+        Part { tokens: Vec::new(), pieces }
+    }
+
+    fn pieces(&mut self, text: String) -> Vec<Piece> {
+        match &mut self.calls {
+            _ if text.is_empty() => Vec::new(),
+            Some(calls) => calls.push(&text),
+            None => vec![Piece::Text(text)],
+        }
+    }
+
+    fn last_pieces(&mut self) -> Vec<Piece> {
+        self.calls.as_mut().map(ToolCallParser::finish).unwrap_or_default()
+    }
+
+    /// Frees the slot before the client has read the end.
+    fn finish(&mut self, reason: &'static str) {
+        self.finish = Some(reason);
+        self.generation = None;
+    }
+
+    fn failed(&mut self, error: GenerateError) -> EngineFailed {
+        self.generation = None;
+        self.meter.failed();
+        error.into()
+    }
+}
+
+/// Keeps the figures of one answer, for its usage and its span.
+struct Meter {
+    span: Option<ChatSpan>,
+    engine: Arc<Embedded>,
+    prompt: u64,
+    cached: u64,
+    completion: u64,
+    memory: MemoryFacts,
+}
+
+impl Meter {
+    fn start(run: &Run) -> Self {
+        let operation = if run.kind == Kind::Chat { Operation::Chat } else { Operation::TextCompletion };
+        let span = run.envelope.record.chat(&ChatRequest {
+            operation,
+            provider: "plimsoll",
+            model: &run.engine.name,
+            server: None,
+            stream: run.options.stream,
+            compacted: stamp::compacted(run.envelope.mode, run.report.as_ref()),
+            settings: run.options.settings(run.max_tokens),
+        });
+        let reading = run.engine.engine.memory();
+        let memory = MemoryFacts {
+            before: reading.total(),
+            after: reading.total(),
+            peak: reading.total(),
+            source: reading.source,
+            process_rss: Some(reading.process_rss),
+        };
+        let prompt = run.prompt.len() as u64;
+        Self { span: Some(span), engine: run.engine.clone(), prompt, cached: 0, completion: 0, memory }
+    }
+
+    fn started(&mut self, cached: u32) {
+        self.cached = u64::from(cached);
+        if let Some(span) = &mut self.span {
+            span.prefill(self.cached, self.prompt.saturating_sub(self.cached));
+        }
+    }
+
+    fn prefilled(&mut self) {
+        self.look();
+        if let Some(span) = &mut self.span {
+            span.prefilled();
+        }
+    }
+
+    fn token(&mut self) {
+        self.completion += 1;
+        if let Some(span) = &mut self.span {
+            span.token();
+            // Kept up to date, since a client may leave at any token.
+            span.facts().output_tokens = Some(self.completion);
+        }
+    }
+
+    /// Reads the memory.
+    fn look(&mut self) {
+        let reading = self.engine.engine.memory();
+        self.memory.after = reading.total();
+        self.memory.peak = self.memory.peak.max(self.memory.after);
+        self.memory.process_rss = Some(reading.process_rss);
+    }
+
+    fn end(&mut self, finish: &'static str) -> End {
+        self.look();
+        if let Some(mut span) = self.span.take() {
+            let facts = span.facts();
+            facts.finish_reasons = vec![finish.to_owned()];
+            facts.response_model = Some(self.engine.name.clone());
+            facts.input_tokens = Some(self.prompt);
+            facts.memory = Some(self.memory);
+            if let Some(kv) = &mut facts.kv {
+                kv.bytes = (self.prompt + self.completion) * self.engine.engine.model().kv_bytes_per_token;
+            }
+            span.completed();
+        }
+        End { finish, prompt: self.prompt, cached: self.cached, completion: self.completion }
+    }
+
+    fn failed(&mut self) {
+        if let Some(span) = self.span.take() {
+            span.failed("engine_failed");
+        }
+    }
+}

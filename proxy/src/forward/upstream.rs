@@ -1,0 +1,322 @@
+//! Forwards a call to an HTTP upstream: the original bytes where nothing was changed, a stream passed on as it comes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use plimsoll_policies::Conversation;
+use thiserror::Error;
+use tower::BoxError;
+use tower_http::timeout::TimeoutBody;
+
+use super::usage::Tail;
+use crate::admit::Sending;
+use crate::body::{Body, BrokenOff, Observe, full, observed};
+use crate::config::{self, Secret};
+use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
+use crate::stamp;
+use crate::telemetry::{ChatRequest, ChatSpan, Operation, Settings};
+
+/// Idle connections are dropped well before most servers drop them (5 s and more).
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// Headers that hold for one connection only (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The upstream gave no answer.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// Nobody answers at its address.
+    #[error("the upstream `{name}` cannot be reached")]
+    Unreachable {
+        /// The upstream's name.
+        name: String,
+        /// Why; for the log.
+        #[source]
+        source: BoxError,
+    },
+    /// It broke off.
+    #[error("the upstream `{name}` broke off before it answered")]
+    Broken {
+        /// The upstream's name.
+        name: String,
+        /// Why; for the log.
+        #[source]
+        source: BoxError,
+    },
+    /// It took too long.
+    #[error("the upstream `{name}` did not answer within {}", humantime::format_duration(*after))]
+    Timeout {
+        /// The upstream's name.
+        name: String,
+        /// The time it had.
+        after: Duration,
+    },
+    /// The path asked for cannot be appended to the upstream's address.
+    #[error("the path does not make a valid upstream URL: {0}")]
+    Address(#[from] http::Error),
+}
+
+impl UpstreamError {
+    /// The error in a word, for clients and traces.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "upstream_unreachable",
+            Self::Broken { .. } => "upstream_broken",
+            Self::Timeout { .. } => "upstream_timeout",
+            Self::Address(_) => "invalid_url",
+        }
+    }
+}
+
+/// A server that speaks OpenAI's API, and the connections to it.
+pub struct HttpUpstream {
+    name: String,
+    settings: config::HttpUpstream,
+    client: Client<HttpsConnector<HttpConnector>, Body>,
+}
+
+/// The upstream's client cannot be built.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The system has no usable certificates.
+    #[error("no certificates of the system can be read: {0}")]
+    Roots(std::io::Error),
+    /// The certificates of `ca_file` cannot be used.
+    #[error("the certificates of `{path}` cannot be used: {source}")]
+    CaFile {
+        /// The file.
+        path: String,
+        /// Why.
+        source: BoxError,
+    },
+}
+
+impl HttpUpstream {
+    /// A client of its own: pools are not shared between upstreams.
+    pub fn new(name: &str, settings: config::HttpUpstream) -> Result<Self, ClientError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(settings.timeouts.connect));
+        let https = match &settings.ca_file {
+            None => HttpsConnectorBuilder::new().with_native_roots().map_err(ClientError::Roots)?,
+            Some(path) => {
+                let source = |source| ClientError::CaFile { path: path.display().to_string(), source };
+                HttpsConnectorBuilder::new().with_tls_config(super::tls::with_ca_file(path).map_err(source)?)
+            }
+        };
+        let https = https.https_or_http().enable_all_versions().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .build(https);
+        Ok(Self { name: name.to_owned(), settings, client })
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
+        let name = || self.name.clone();
+        let after = self.settings.timeouts.first_byte;
+        match tokio::time::timeout(after, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_connect() => {
+                Err(UpstreamError::Unreachable { name: name(), source: error.into() })
+            }
+            Ok(Err(error)) => Err(UpstreamError::Broken { name: name(), source: error.into() }),
+            Err(_) => Err(UpstreamError::Timeout { name: name(), after }),
+        }
+    }
+
+    fn request(
+        &self,
+        head: Parts,
+        outgoing: Outgoing,
+        trace: impl FnOnce(&mut HeaderMap),
+    ) -> Result<Request<Body>, http::Error> {
+        let uri = self.uri(head.uri.path_and_query())?;
+        let mut headers = head.headers;
+        strip_hop_by_hop(&mut headers);
+        // The client's Host names us; hyper writes the upstream's.
+        headers.remove(header::HOST);
+        // hyper has answered it already.
+        headers.remove(header::EXPECT);
+        headers.remove(BYPASS);
+        if let Some(key) = &self.settings.api_key {
+            headers.insert(header::AUTHORIZATION, bearer(key)?);
+        }
+        trace(&mut headers);
+        let body = match outgoing {
+            Outgoing::Raw(body) => body,
+            Outgoing::Chat(chat) => chat_body(chat, &mut headers),
+        };
+        let mut request = Request::builder().method(head.method).uri(uri).body(body)?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// The upstream's address with the caller's path appended.
+    fn uri(&self, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
+        let base = &self.settings.url;
+        let path = format!("{}{}", base.path().trim_end_matches('/'), path.map_or("/", PathAndQuery::as_str));
+        Uri::builder()
+            .scheme(base.scheme_str().unwrap_or("http"))
+            .authority(base.authority().map_or("", |authority| authority.as_str()))
+            .path_and_query(path)
+            .build()
+    }
+
+    /// A chat's span; what is passed on unread has none.
+    fn span(&self, sending: &Sending) -> Option<ChatSpan> {
+        let Outgoing::Chat(chat) = &sending.outgoing else { return None };
+        let base = &self.settings.url;
+        let port = base.port_u16().unwrap_or(if base.scheme_str() == Some("https") { 443 } else { 80 });
+        Some(sending.envelope.record.chat(&ChatRequest {
+            operation: Operation::Chat,
+            provider: "openai",
+            model: chat.model.as_deref().unwrap_or("unknown"),
+            server: base.host().map(|host| (host, port)),
+            stream: chat.conversation.field("stream") == Some("true"),
+            compacted: stamp::compacted(sending.envelope.mode, sending.report.as_ref()),
+            settings: settings(&chat.conversation),
+        }))
+    }
+
+    fn pass_back(
+        &self,
+        response: Response<Incoming>,
+        stamps: HeaderMap,
+        span: Option<ChatSpan>,
+    ) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        strip_hop_by_hop(&mut head.headers);
+        head.headers.extend(stamps);
+        let body = TimeoutBody::new(self.settings.timeouts.idle, body).map_err(BrokenOff::new).boxed_unsync();
+        Response::from_parts(head, observed(body, Watch { tail: Tail::default(), span }))
+    }
+}
+
+/// Forwards a request. Dropping the future, or the answer's body, cancels the work upstream.
+pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> {
+    let stamps = stamp::stamp(&sending.envelope, sending.report.as_ref());
+    let upstream = sending.upstream.clone();
+    let mut span = upstream.span(&sending);
+    let Sending { envelope: Envelope { head, record, .. }, outgoing, .. } = sending;
+    let trace = |headers: &mut HeaderMap| match &span {
+        Some(span) => span.inject(headers),
+        None => record.inject(headers),
+    };
+    let request = upstream.request(head, outgoing, trace)?;
+    let response = match upstream.send(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            fail(span, error.code());
+            return Err(error);
+        }
+    };
+    if !response.status().is_success() {
+        fail(span.take(), "upstream_status");
+    }
+    Ok(upstream.pass_back(response, stamps, span))
+}
+
+/// What the policy left alone goes out in its original, still encoded, bytes.
+fn chat_body(chat: Chat, headers: &mut HeaderMap) -> Body {
+    if !chat.conversation.is_changed() {
+        return full(chat.payload.original);
+    }
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::CONTENT_LENGTH);
+    full(chat.conversation.to_json().as_bytes().to_vec())
+}
+
+/// The generation settings that a body names, for the trace.
+fn settings(conversation: &Conversation) -> Settings {
+    fn number<N: std::str::FromStr>(conversation: &Conversation, name: &str) -> Option<N> {
+        conversation.field(name)?.parse().ok()
+    }
+    Settings {
+        max_tokens: conversation.output_limit(),
+        temperature: number(conversation, "temperature"),
+        top_p: number(conversation, "top_p"),
+        top_k: number(conversation, "top_k"),
+        seed: number(conversation, "seed"),
+        presence_penalty: number(conversation, "presence_penalty"),
+        frequency_penalty: number(conversation, "frequency_penalty"),
+    }
+}
+
+fn fail(span: Option<ChatSpan>, code: &'static str) {
+    if let Some(span) = span {
+        span.failed(code);
+    }
+}
+
+fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    // Only `trailers` may pass a proxy.
+    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
+        headers.remove(header::TE);
+    }
+}
+
+/// Reads the usage of an answer as it passes.
+struct Watch {
+    tail: Tail,
+    span: Option<ChatSpan>,
+}
+
+impl Observe for Watch {
+    fn data(&mut self, piece: &Bytes) {
+        if let Some(span) = &mut self.span {
+            span.token();
+            self.tail.see(piece);
+        }
+    }
+
+    fn ended(&mut self) {
+        let Some(mut span) = self.span.take() else { return };
+        if let Some(usage) = self.tail.usage() {
+            let facts = span.facts();
+            facts.input_tokens = usage.prompt_tokens;
+            facts.output_tokens = usage.completion_tokens;
+            facts.cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        }
+        span.completed();
+    }
+
+    fn broken(&mut self) {
+        fail(self.span.take(), "upstream_broken");
+    }
+}

@@ -1,0 +1,133 @@
+//! Applies the route's policy to a counted call, and runs the summaries it asks for.
+
+mod facts;
+mod summary;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use plimsoll_policies::{Context, Conversation, Refusal, Report, Verdict};
+use thiserror::Error;
+use tokio::task::JoinError;
+
+use crate::config::Mode;
+use crate::count::{Counted, Counter};
+use crate::live::Route;
+use crate::parse::{Call, Envelope, Work};
+use crate::telemetry::{PolicySpan, RequestSpan};
+
+pub use summary::SummaryMemo;
+
+/// Bodies below this many bytes are governed on the spot; longer ones would hold up other requests of the thread.
+const INLINE: usize = 16 * 1024;
+
+/// Each summary asked for is recorded before the next try: more tries than cuts means a policy that never settles.
+const MAX_ASKS: usize = 64;
+
+/// A call as the policy leaves it.
+pub struct Governed {
+    /// What is known of the request around its body.
+    pub envelope: Envelope,
+    /// What is asked, its conversation edited where the mode enforces.
+    pub work: Work,
+    /// What the policy did, or in shadow mode would have done; `None` where none ran.
+    pub report: Option<Report>,
+}
+
+/// The policy refuses the call, or could not run.
+#[derive(Debug, Error)]
+pub enum GovernError {
+    /// Refused with figures, or the prompt could not be counted.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A policy asks for ever new summaries.
+    #[error("the policy `{policy}` did not settle after {MAX_ASKS} summaries")]
+    Unsettled {
+        /// The policy's name.
+        policy: String,
+    },
+    /// A policy panicked.
+    #[error("the policy failed: {0}")]
+    Crashed(#[from] JoinError),
+}
+
+/// Runs the policy of a call's route.
+pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
+    let Counted { call: Call { envelope, mut work }, counter } = counted;
+    let mut report = None;
+    if let (Some(chat), Some(counter)) = (work.chat_mut(), counter) {
+        let summaries = envelope.live.summaries.clone();
+        let rule = Rule { route: envelope.route.clone(), summaries, counter, mode: envelope.mode };
+        let (conversation, made) = run(&rule, chat.conversation.clone(), &envelope.record).await?;
+        report = made;
+        if envelope.mode == Mode::Enforce {
+            chat.conversation = conversation;
+        }
+    }
+    Ok(Governed { envelope, work, report })
+}
+
+/// Runs a rule under its span. In shadow mode a refusal is told, not enforced.
+async fn run(
+    rule: &Rule,
+    conversation: Conversation,
+    record: &RequestSpan,
+) -> Result<(Conversation, Option<Report>), GovernError> {
+    let started = Instant::now();
+    let span = record.policy(&rule.route.policy);
+    match rule.settle(&conversation, &span).await {
+        Ok((governed, report)) => {
+            span.finish(facts::of(&report, rule.mode, started.elapsed()));
+            Ok((governed, Some(report)))
+        }
+        Err(GovernError::Refused(refusal)) => {
+            span.finish(facts::refused(&refusal, rule, started.elapsed()));
+            if rule.mode == Mode::Shadow { Ok((conversation, None)) } else { Err(refusal.into()) }
+        }
+        Err(error) => {
+            span.finish(facts::failed(rule, started.elapsed()));
+            Err(error)
+        }
+    }
+}
+
+/// A route's policy with what it needs to run.
+struct Rule {
+    route: Arc<Route>,
+    summaries: Arc<SummaryMemo>,
+    counter: Counter,
+    mode: Mode,
+}
+
+impl Rule {
+    /// Applies the chain until every summary that it asks for is there.
+    async fn settle(
+        &self,
+        conversation: &Conversation,
+        span: &PolicySpan,
+    ) -> Result<(Conversation, Report), GovernError> {
+        for _ in 0..MAX_ASKS {
+            match self.apply(conversation.clone()).await?? {
+                Verdict::Done { conversation, report } => return Ok((conversation, report)),
+                Verdict::Ask(ask) => {
+                    let written = summary::write(&self.route, &ask, span).await;
+                    self.summaries.remember(ask.key, written);
+                }
+            }
+        }
+        Err(GovernError::Unsettled { policy: self.route.policy.to_string() })
+    }
+
+    async fn apply(&self, conversation: Conversation) -> Result<Result<Verdict, Refusal>, JoinError> {
+        let (route, summaries, counter) = (self.route.clone(), self.summaries.clone(), self.counter.clone());
+        let off = self.mode == Mode::Off;
+        let inline = conversation.to_json().len() < INLINE;
+        let apply = move || {
+            let context =
+                Context { window: route.window, counter: counter.as_dyn(), summaries: summaries.as_ref() };
+            let chain = if off { &route.counting } else { &route.chain };
+            chain.apply(&conversation, &context)
+        };
+        if inline { Ok(apply()) } else { tokio::task::spawn_blocking(apply).await }
+    }
+}

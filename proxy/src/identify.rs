@@ -1,0 +1,104 @@
+//! Tells from a request's head which API it speaks and which routes may take it.
+
+use std::sync::Arc;
+
+use http::Method;
+use http::request::Parts;
+use thiserror::Error;
+
+use crate::body::Body;
+use crate::live::{Live, Route, Shared};
+use crate::record::Received;
+use crate::telemetry::RequestSpan;
+
+/// The API that a method and path name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// `POST /v1/chat/completions`
+    ChatCompletions,
+    /// `POST /v1/completions`
+    Completions,
+    /// `GET /v1/models` and `GET /v1/models/{id}`
+    Models,
+    /// Anything else: an HTTP upstream may know it.
+    Other,
+}
+
+impl Api {
+    /// Reads a request line.
+    pub fn of(method: &Method, path: &str) -> Self {
+        match (method, path) {
+            (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
+            (&Method::POST, "/v1/completions") => Self::Completions,
+            (&Method::GET, "/v1/models") => Self::Models,
+            (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
+            _ => Self::Other,
+        }
+    }
+
+    /// The path's template, as traces and metrics name it.
+    pub fn template(self) -> Option<&'static str> {
+        match self {
+            Self::ChatCompletions => Some("/v1/chat/completions"),
+            Self::Completions => Some("/v1/completions"),
+            Self::Models => Some("/v1/models"),
+            Self::Other => None,
+        }
+    }
+}
+
+/// A request whose head is understood.
+pub struct Identified {
+    /// Method, URL and headers as they came.
+    pub head: Parts,
+    /// The body, unread.
+    pub body: Body,
+    /// The API it speaks.
+    pub api: Api,
+    /// Routes whose path and headers match, in order; the model, once read, chooses among them.
+    pub candidates: Vec<Arc<Route>>,
+    /// The configuration this request runs under, however often it is reloaded meanwhile.
+    pub live: Arc<Live>,
+    /// What is told of the request at its end.
+    pub record: RequestSpan,
+}
+
+/// The head asks for something that is not served here.
+#[derive(Debug, Error)]
+pub enum IdentifyError {
+    /// Proxy-style requests: upstreams come from the config alone.
+    #[error("absolute URLs and CONNECT are not served: send the path alone to this address")]
+    NotAProxy,
+    /// No route takes this path and these headers.
+    #[error("no route takes `{path}`")]
+    NoRoute {
+        /// The path asked for.
+        path: String,
+    },
+    /// As many requests as `limits.requests` allows are in flight.
+    #[error("{limit} requests are in flight, which is the limit")]
+    Full {
+        /// Requests in flight.
+        limit: usize,
+    },
+}
+
+/// Finds the API and the candidate routes of a request.
+pub fn identify(shared: &Shared, received: Received) -> Result<Identified, IdentifyError> {
+    let live = shared.live.load_full();
+    let Received { request, span, in_flight } = received;
+    if in_flight > live.limits.requests {
+        return Err(IdentifyError::Full { limit: live.limits.requests });
+    }
+    let (head, body) = request.into_parts();
+    let absolute = head.version < http::Version::HTTP_2 && head.uri.scheme().is_some();
+    if head.method == Method::CONNECT || absolute {
+        return Err(IdentifyError::NotAProxy);
+    }
+    let api = Api::of(&head.method, head.uri.path());
+    let candidates: Vec<_> = live.routes.iter().filter(|route| route.takes(&head)).cloned().collect();
+    if candidates.is_empty() {
+        return Err(IdentifyError::NoRoute { path: head.uri.path().to_owned() });
+    }
+    Ok(Identified { head, body, api, candidates, live, record: span })
+}

@@ -1,0 +1,223 @@
+//! What requests see of the configuration: routes, upstreams, engines. Swapped as a whole on reload.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use plimsoll_engine::{Engine, Sampling};
+use plimsoll_policies::{Chain, Tokens};
+use quick_cache::sync::Cache;
+
+use crate::config::{Config, Limits, Match, Mode, OnUnparsable};
+use crate::count::{Counter, Estimate, Exact};
+use crate::forward::upstream::HttpUpstream;
+use crate::govern::SummaryMemo;
+use crate::telemetry::{RouteFacts, Telemetry};
+
+/// What all requests share, across reloads.
+pub struct Shared {
+    /// The configuration in force.
+    pub live: ArcSwap<Live>,
+    /// The configuration that this process was started with: what a reload cannot change stays as it says.
+    pub started: Config,
+    /// Spans, metrics and logs.
+    pub telemetry: Telemetry,
+}
+
+/// One configuration in force.
+pub struct Live {
+    /// First match wins.
+    pub routes: Vec<Arc<Route>>,
+    /// Where requests go.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// What a request may take.
+    pub limits: Limits,
+    /// Summaries written so far; they outlive a reload.
+    pub summaries: Arc<SummaryMemo>,
+    /// Which configuration this is.
+    pub revision: Revision,
+}
+
+/// Names a configuration.
+#[derive(Debug, Clone)]
+pub struct Revision {
+    /// Counts up with each reload, from 1.
+    pub generation: u64,
+    /// Hash of the merged configuration.
+    pub hash: String,
+    /// The merged configuration without its secrets.
+    pub redacted: serde_json::Value,
+    /// Options of it that wait for a restart.
+    pub needs_restart: Vec<String>,
+}
+
+impl Live {
+    /// The embedded engines.
+    pub fn engines(&self) -> impl Iterator<Item = &Arc<Embedded>> {
+        self.upstreams.iter().filter_map(|upstream| match &upstream.kind {
+            Kind::Engine(engine) => Some(engine),
+            Kind::Http(_) => None,
+        })
+    }
+
+    /// Ids of the models that the embedded engines serve.
+    pub fn served_models(&self) -> Vec<String> {
+        self.engines().map(|engine| engine.name.clone()).collect()
+    }
+}
+
+/// A route, ready to be taken.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it takes.
+    pub matches: Match,
+    /// Where it leads.
+    pub upstream: Arc<Upstream>,
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// The policy.
+    pub chain: Chain,
+    /// A chain without a step, for calls that are counted and left alone.
+    pub counting: Chain,
+    /// Whether the policy's edits are sent.
+    pub mode: Mode,
+    /// Whether callers may go round the policy.
+    pub allow_bypass: bool,
+    /// Whether an engine answers for models that are not its own.
+    pub any_model: bool,
+    /// What happens to bytes that are not JSON.
+    pub on_unparsable: OnUnparsable,
+    /// The window in tokens.
+    pub window: Tokens,
+}
+
+impl Route {
+    /// Whether path and headers match.
+    pub fn takes(&self, head: &Parts) -> bool {
+        self.matches.takes_head(head.uri.path(), &head.headers)
+    }
+
+    /// Whether the model matches; a route that asks for a model takes no request without one.
+    pub fn takes_model(&self, model: Option<&str>) -> bool {
+        self.matches.takes_model(model)
+    }
+
+    /// The upstream, where not even the body has to be read to forward a request.
+    pub fn unread(&self) -> Option<Arc<HttpUpstream>> {
+        match &self.upstream.kind {
+            Kind::Http(upstream) if self.mode == Mode::Off && !self.matches.asks_model() => {
+                Some(upstream.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// The route as spans and metrics name it.
+    pub fn facts(&self, mode: Mode) -> RouteFacts {
+        RouteFacts {
+            route: self.name.clone(),
+            policy: self.policy.clone(),
+            mode: mode_name(mode),
+            upstream: self.upstream.name.clone(),
+            model: self.upstream.model_label(),
+        }
+    }
+}
+
+/// A mode as the configuration spells it.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Shadow => "shadow",
+        Mode::Off => "off",
+    }
+}
+
+/// Where requests go, and how they are counted.
+pub struct Upstream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// An engine of ours or somebody's server.
+    pub kind: Kind,
+    /// How its tokens are counted.
+    pub counting: Counting,
+}
+
+/// The two kinds of upstream.
+pub enum Kind {
+    /// A model in this process.
+    Engine(Arc<Embedded>),
+    /// A server that speaks HTTP.
+    Http(Arc<HttpUpstream>),
+}
+
+impl Upstream {
+    /// The counter for a model.
+    pub fn counter(&self, model: Option<&str>) -> Counter {
+        self.counting.counter(model)
+    }
+
+    /// A model's name as a metric label: configured names only, so that clients cannot make labels.
+    fn model_label(&self) -> Arc<str> {
+        match &self.kind {
+            Kind::Engine(engine) => engine.name.as_str().into(),
+            Kind::Http(_) => self.name.clone(),
+        }
+    }
+}
+
+/// How an upstream's tokens are counted.
+pub enum Counting {
+    /// By its model folder.
+    Exact(Arc<Exact>),
+    /// By the encoding that each model's name tells.
+    Estimated(Cache<&'static str, Arc<Estimate>>),
+}
+
+impl Counting {
+    /// Estimates, made as models are asked for.
+    pub fn estimated() -> Self {
+        Self::Estimated(Cache::new(8))
+    }
+
+    /// The counter for a model.
+    pub fn counter(&self, model: Option<&str>) -> Counter {
+        match self {
+            Self::Exact(exact) => Counter::Exact(exact.clone()),
+            Self::Estimated(made) => {
+                let encoding = Estimate::encoding_for(model);
+                let make = || Ok::<_, Infallible>(Arc::new(Estimate::new(encoding)));
+                let Ok(estimate) = made.get_or_insert_with(&encoding, make);
+                Counter::Estimate(estimate)
+            }
+        }
+    }
+}
+
+/// A model in this process.
+pub struct Embedded {
+    /// The id that clients ask for.
+    pub name: String,
+    /// The upstream's key, which is an id too.
+    pub key: String,
+    /// The engine.
+    pub engine: Engine,
+    /// Counts as the engine runs.
+    pub counter: Arc<Exact>,
+    /// When it was loaded, in Unix seconds.
+    pub loaded_at: u64,
+}
+
+impl Embedded {
+    /// Whether a model id means this engine.
+    pub fn answers_to(&self, model: &str) -> bool {
+        model == self.name || model == self.key
+    }
+
+    /// How tokens are chosen where a request does not say: as the model folder says.
+    pub fn sampling(&self) -> &Sampling {
+        &self.engine.model().sampling
+    }
+}

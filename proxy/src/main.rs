@@ -1,0 +1,42 @@
+//! The `plimsoll` command.
+#![forbid(unsafe_code)]
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{explain, serve, validate};
+
+/// A sidecar that keeps LLM conversations inside the memory they have.
+///
+/// Exit codes: 0 good, 1 faults were found, 2 it could not run.
+#[derive(Parser)]
+#[command(name = "plimsoll", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve: the data listener for clients, the admin listener for operators
+    Serve(serve::Args),
+    /// Check the configuration: every fault at once, each with its path and a hint
+    Validate(validate::Args),
+    /// Show what a route's policy would do with a conversation, without running a model
+    Explain(explain::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::Explain(args) => explain::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("plimsoll: {error:#}");
+        ExitCode::from(2)
+    })
+}

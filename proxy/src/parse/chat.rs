@@ -1,0 +1,105 @@
+//! Chat completions in OpenAI's shape.
+
+use plimsoll_policies::{Conversation, Message, ParseError, Role};
+use thiserror::Error;
+
+use crate::body::Payload;
+
+/// A chat request over its original bytes.
+pub struct Chat {
+    /// The body as it came.
+    pub payload: Payload,
+    /// The conversation in it.
+    pub conversation: Conversation,
+    /// The model asked for.
+    pub model: Option<String>,
+}
+
+/// A message that the embedded engine cannot take.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`{param}`: {message}")]
+pub struct MessageError {
+    /// The place in the body, like `messages[3].content`.
+    pub param: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// Reads the conversation out of a decoded body.
+pub(super) fn conversation(payload: &Payload) -> Result<Conversation, ParseError> {
+    let text = std::str::from_utf8(&payload.decoded).map_err(ParseError::not_utf8)?;
+    Conversation::parse_chat(text.into())
+}
+
+/// The model a body names.
+pub(super) fn model(conversation: &Conversation) -> Option<String> {
+    conversation.field("model").and_then(|json| serde_json::from_str(json).ok())
+}
+
+/// What a template would only stumble over is told apart here, message by message.
+pub(super) fn check_messages(conversation: &Conversation) -> Result<(), MessageError> {
+    let messages = conversation.messages();
+    if messages.is_empty() {
+        return Err(fault("messages".to_owned(), "is empty: send at least one message"));
+    }
+    let mut open_calls: Vec<&str> = Vec::new();
+    for (index, message) in messages.iter().enumerate() {
+        let at = format!("messages[{index}]");
+        check_message(message, &at)?;
+        match message.role() {
+            Role::Assistant => {
+                open_calls = message.tool_calls().iter().filter_map(|call| call.id.as_deref()).collect();
+            }
+            Role::Tool => check_result(message, &at, &open_calls)?,
+            _ => open_calls.clear(),
+        }
+    }
+    Ok(())
+}
+
+fn check_message(message: &Message, at: &str) -> Result<(), MessageError> {
+    let value: serde_json::Value = serde_json::from_str(message.json())
+        .map_err(|error| fault(at.to_owned(), &format!("cannot be read as text: {error}")))?;
+    if !value.is_object() {
+        return Err(fault(at.to_owned(), "must be an object with `role` and `content`"));
+    }
+    if message.role() == Role::Other {
+        let known = "`system`, `developer`, `user`, `assistant` or `tool`";
+        return Err(fault(format!("{at}.role"), &format!("must be {known}, found {}", value["role"])));
+    }
+    match &value["content"] {
+        serde_json::Value::String(_) => Ok(()),
+        serde_json::Value::Null if message.role() == Role::Assistant => Ok(()),
+        serde_json::Value::Array(parts) => check_parts(parts, at),
+        other => {
+            Err(fault(format!("{at}.content"), &format!("must be a string or text parts, found {other}")))
+        }
+    }
+}
+
+fn check_parts(parts: &[serde_json::Value], at: &str) -> Result<(), MessageError> {
+    for (index, part) in parts.iter().enumerate() {
+        if part["type"] != "text" || !part["text"].is_string() {
+            let text = "only text parts are served by the embedded engine";
+            return Err(fault(format!("{at}.content[{index}]"), text));
+        }
+    }
+    Ok(())
+}
+
+fn check_result(message: &Message, at: &str, open_calls: &[&str]) -> Result<(), MessageError> {
+    match message.tool_call_id() {
+        Some(id) if open_calls.contains(&id) => Ok(()),
+        id => Err(fault(
+            format!("{at}.tool_call_id"),
+            &format!(
+                "messages with role `tool` must be a response to a preceding message with `tool_calls`; found `{}`",
+                id.unwrap_or("none")
+            ),
+        )),
+    }
+}
+
+fn fault(param: String, message: &str) -> MessageError {
+    MessageError { param, message: message.to_owned() }
+}

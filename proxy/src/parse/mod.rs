@@ -1,0 +1,280 @@
+//! Reads a request's body, chooses its route by model, and makes a typed call of it over the original bytes.
+
+mod chat;
+mod completion;
+mod options;
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use plimsoll_policies::ParseError;
+use thiserror::Error;
+
+use crate::body::{Body, BodyError, Payload, full, read_body};
+use crate::config::{Mode, OnUnparsable};
+use crate::forward::upstream::HttpUpstream;
+use crate::identify::{Api, Identified};
+use crate::live::{Embedded, Kind, Live, Route};
+use crate::telemetry::RequestSpan;
+
+pub use chat::{Chat, MessageError};
+pub use completion::Prompt;
+pub use options::{OptionError, Options};
+
+/// The caller's wish to be left alone, honoured only where the route allows it.
+pub const BYPASS: &str = "x-plimsoll-bypass";
+
+/// A request whose body is understood as far as its route needs.
+pub struct Call {
+    /// What is known of the request around its body.
+    pub envelope: Envelope,
+    /// What is asked.
+    pub work: Work,
+}
+
+/// A request without its body, and under which rules it runs.
+pub struct Envelope {
+    /// Method, URL and headers as they came.
+    pub head: Parts,
+    /// The one route that answers it.
+    pub route: Arc<Route>,
+    /// What the route's policy may do with this request.
+    pub mode: Mode,
+    /// The configuration it runs under.
+    pub live: Arc<Live>,
+    /// What is told of the request at its end.
+    pub record: RequestSpan,
+}
+
+/// What a call asks for, and of whom.
+pub enum Work {
+    /// An answer of the embedded engine.
+    Generate {
+        /// The engine.
+        engine: Arc<Embedded>,
+        /// What it goes on from.
+        input: Input,
+        /// How it goes on.
+        options: Options,
+    },
+    /// The list of models, or the one that the path names, of the embedded engines.
+    Models {
+        /// The id in the path; `None` asks for the list.
+        id: Option<String>,
+    },
+    /// An answer of an HTTP upstream.
+    Send {
+        /// The upstream.
+        upstream: Arc<HttpUpstream>,
+        /// What is sent.
+        outgoing: Outgoing,
+    },
+}
+
+/// What the embedded engine goes on from.
+pub enum Input {
+    /// A conversation.
+    Chat(Chat),
+    /// A prompt of its own.
+    Text(Prompt),
+}
+
+/// What an HTTP upstream is sent.
+pub enum Outgoing {
+    /// A conversation, to be governed.
+    Chat(Chat),
+    /// The body as it came.
+    Raw(Body),
+}
+
+impl Work {
+    /// The chat in it, if it is one.
+    pub fn chat(&self) -> Option<&Chat> {
+        match self {
+            Self::Generate { input: Input::Chat(chat), .. }
+            | Self::Send { outgoing: Outgoing::Chat(chat), .. } => Some(chat),
+            _ => None,
+        }
+    }
+
+    /// The chat in it, to be edited.
+    pub fn chat_mut(&mut self) -> Option<&mut Chat> {
+        match self {
+            Self::Generate { input: Input::Chat(chat), .. }
+            | Self::Send { outgoing: Outgoing::Chat(chat), .. } => Some(chat),
+            _ => None,
+        }
+    }
+}
+
+/// The body cannot be served.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// The bytes did not arrive or do not decode.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// Not JSON, or not a chat request.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// A field of a completion request is missing or of the wrong form.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A message that the embedded engine cannot take.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The body names no model and the route does not say `any_model`.
+    #[error("you must provide a `model`; served here: {served}")]
+    NoModel {
+        /// The model ids that exist, comma separated.
+        served: String,
+    },
+    /// The model is not served on this route.
+    #[error("the model `{model}` does not exist; served here: {served}")]
+    UnknownModel {
+        /// The model asked for.
+        model: String,
+        /// The model ids that exist, comma separated.
+        served: String,
+    },
+    /// The path is not part of any API of the embedded engine.
+    #[error("unknown request URL: {method} {path}")]
+    UnknownUrl {
+        /// The method asked for.
+        method: String,
+        /// The path asked for.
+        path: String,
+    },
+}
+
+/// Turns an identified request into a call.
+pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
+    // Where no policy runs and no model is asked for, not even the body needs to be read.
+    if let Some(upstream) = request.candidates.first().and_then(|route| route.unread()) {
+        let route = request.candidates.swap_remove(0);
+        let outgoing = Outgoing::Raw(std::mem::replace(&mut request.body, full("")));
+        return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
+    }
+    match request.api {
+        Api::ChatCompletions | Api::Completions => {
+            let body = std::mem::replace(&mut request.body, full(""));
+            let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
+            let payload = read_body(&request.head.headers, body, limit).await?;
+            if request.api == Api::Completions {
+                completion(request, payload)
+            } else {
+                chat(request, payload)
+            }
+        }
+        Api::Models | Api::Other => without_body(request),
+    }
+}
+
+fn chat(request: Identified, payload: Payload) -> Result<Call, CallError> {
+    let conversation = match chat::conversation(&payload) {
+        Ok(conversation) => conversation,
+        Err(error) => return unparsable(request, payload, error),
+    };
+    let model = chat::model(&conversation);
+    let route = choose(&request, model.as_deref())?;
+    let mode = mode(&request.head, &route);
+    let work = match &route.upstream.kind {
+        Kind::Http(upstream) => {
+            let upstream = upstream.clone();
+            let outgoing = match mode {
+                Mode::Off => Outgoing::Raw(full(payload.original)),
+                _ => Outgoing::Chat(Chat { payload, conversation, model }),
+            };
+            Work::Send { upstream, outgoing }
+        }
+        Kind::Engine(engine) => {
+            check_model(&request.live, engine, &route, model.as_deref())?;
+            chat::check_messages(&conversation)?;
+            let options = Options::read(conversation.fields(), engine.sampling())?;
+            let input = Input::Chat(Chat { payload, conversation, model });
+            Work::Generate { engine: engine.clone(), input, options }
+        }
+    };
+    Ok(call(request, route, mode, work))
+}
+
+/// Bytes that are no chat request: the route says whether its upstream shall judge them.
+fn unparsable(request: Identified, payload: Payload, error: ParseError) -> Result<Call, CallError> {
+    let route = choose(&request, None)?;
+    match &route.upstream.kind {
+        Kind::Http(upstream) if error.is_json() || route.on_unparsable == OnUnparsable::Pass => {
+            let work =
+                Work::Send { upstream: upstream.clone(), outgoing: Outgoing::Raw(full(payload.original)) };
+            Ok(call(request, route, Mode::Off, work))
+        }
+        _ => Err(error.into()),
+    }
+}
+
+fn completion(request: Identified, payload: Payload) -> Result<Call, CallError> {
+    let model = completion::model(&payload.decoded);
+    let route = choose(&request, model.as_deref())?;
+    let mode = mode(&request.head, &route);
+    let work = match &route.upstream.kind {
+        Kind::Http(upstream) => {
+            Work::Send { upstream: upstream.clone(), outgoing: Outgoing::Raw(full(payload.original)) }
+        }
+        Kind::Engine(engine) => {
+            let (prompt, options) = completion::read(&payload.decoded, engine.sampling())?;
+            check_model(&request.live, engine, &route, model.as_deref())?;
+            Work::Generate { engine: engine.clone(), input: Input::Text(prompt), options }
+        }
+    };
+    Ok(call(request, route, mode, work))
+}
+
+fn without_body(mut request: Identified) -> Result<Call, CallError> {
+    let route = choose(&request, None)?;
+    let path = request.head.uri.path();
+    let work = match &route.upstream.kind {
+        Kind::Http(upstream) => {
+            let outgoing = Outgoing::Raw(std::mem::replace(&mut request.body, full("")));
+            Work::Send { upstream: upstream.clone(), outgoing }
+        }
+        Kind::Engine(_) if request.api == Api::Models => {
+            Work::Models { id: path.strip_prefix("/v1/models/").map(str::to_owned) }
+        }
+        Kind::Engine(_) => {
+            return Err(CallError::UnknownUrl {
+                method: request.head.method.to_string(),
+                path: path.to_owned(),
+            });
+        }
+    };
+    Ok(call(request, route, Mode::Off, work))
+}
+
+/// The first route whose head matched and that takes this model.
+fn choose(request: &Identified, model: Option<&str>) -> Result<Arc<Route>, CallError> {
+    let route = request.candidates.iter().find(|route| route.takes_model(model)).cloned();
+    route.ok_or_else(|| unserved(&request.live, model))
+}
+
+/// An engine answers for its own model, and for others only where the route says so.
+fn check_model(live: &Live, engine: &Embedded, route: &Route, model: Option<&str>) -> Result<(), CallError> {
+    let its_own = model.is_some_and(|model| engine.answers_to(model));
+    if its_own || route.any_model { Ok(()) } else { Err(unserved(live, model)) }
+}
+
+fn unserved(live: &Live, model: Option<&str>) -> CallError {
+    let served = live.served_models().join(", ");
+    match model {
+        Some(model) => CallError::UnknownModel { model: model.to_owned(), served },
+        None => CallError::NoModel { served },
+    }
+}
+
+fn mode(head: &Parts, route: &Route) -> Mode {
+    let bypassed = route.allow_bypass && head.headers.get(BYPASS).is_some_and(|value| value == "true");
+    if bypassed { Mode::Off } else { route.mode }
+}
+
+fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
+    request.record.routed(route.facts(mode));
+    let Identified { head, live, record, .. } = request;
+    Call { envelope: Envelope { head, route, mode, live, record }, work }
+}

@@ -1,0 +1,312 @@
+//! What a request asks of the embedded engine: limits, sampling, stops, stream form.
+
+use std::collections::BTreeMap;
+
+use plimsoll_engine::Sampling;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use thiserror::Error;
+
+use crate::telemetry::Settings;
+
+/// Fields that hold the conversation itself, read elsewhere.
+const CONTENT: [&str; 3] = ["messages", "tools", "prompt"];
+
+/// At most this many stop strings, as many as OpenAI's API and some more.
+const MAX_STOPS: usize = 16;
+
+/// The request fields as they stand in the body; every one may be absent or null.
+#[derive(Debug, Default, Deserialize)]
+struct Raw {
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    max_tokens: Option<u32>,
+    max_completion_tokens: Option<u32>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i32>,
+    min_p: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    repetition_penalty: Option<f32>,
+    logit_bias: Option<BTreeMap<String, f32>>,
+    seed: Option<i64>,
+    stop: Option<OneOrMany>,
+    stop_token_ids: Option<Vec<u32>>,
+    n: Option<u32>,
+    best_of: Option<u32>,
+    echo: Option<bool>,
+    suffix: Option<String>,
+    logprobs: Option<serde_json::Value>,
+    top_logprobs: Option<u32>,
+    tool_choice: Option<serde_json::Value>,
+    response_format: Option<ResponseFormat>,
+    functions: Option<IgnoredAny>,
+    ignore_eos: Option<bool>,
+    return_token_ids: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ResponseFormat {
+    r#type: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A field whose value the embedded engine cannot take.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct OptionError {
+    /// The field, as a client spells it.
+    pub param: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl OptionError {
+    pub(crate) fn new(param: &str, message: impl Into<String>) -> Self {
+        Self { param: param.to_owned(), message: message.into() }
+    }
+}
+
+/// Checked options of one generation.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Answer as server-sent events.
+    pub stream: bool,
+    /// Send a last chunk with the usage.
+    pub include_usage: bool,
+    /// Tokens the answer may have; `None` where the client set no limit.
+    pub max_tokens: Option<u32>,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// Strings that end the answer.
+    pub stop: Vec<String>,
+    /// Tokens that end the answer, beside the model's own.
+    pub stop_tokens: Vec<u32>,
+    /// Go on past the end-of-sequence token (vLLM's extension).
+    pub ignore_eos: bool,
+    /// Give token ids beside the text (vLLM's extension).
+    pub return_token_ids: bool,
+    /// Read tool calls out of the answer.
+    pub tool_calls: bool,
+}
+
+impl Options {
+    /// The settings as a trace shows them.
+    pub fn settings(&self, max_tokens: u32) -> Settings {
+        let sampling = &self.sampling;
+        Settings {
+            max_tokens: Some(u64::from(max_tokens)),
+            temperature: Some(f64::from(sampling.temperature)),
+            top_p: Some(f64::from(sampling.top_p)),
+            top_k: (sampling.top_k > 0).then(|| u64::from(sampling.top_k)),
+            seed: sampling.seed.map(u64::cast_signed),
+            presence_penalty: Some(f64::from(sampling.presence_penalty)),
+            frequency_penalty: Some(f64::from(sampling.frequency_penalty)),
+        }
+    }
+
+    /// Reads the options from a body's top-level fields, as (name, raw JSON); unknown ones are left alone.
+    /// What they leave open, the model folder's own `sampling` decides.
+    pub fn read<'a>(
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+        sampling: &Sampling,
+    ) -> Result<Self, OptionError> {
+        let mut object = String::from("{");
+        for (name, json) in fields.filter(|(name, _)| !CONTENT.contains(name)) {
+            if object.len() > 1 {
+                object.push(',');
+            }
+            object.push_str(&serde_json::Value::from(name).to_string());
+            object.push(':');
+            object.push_str(json);
+        }
+        object.push('}');
+        let mut json = serde_json::Deserializer::from_str(&object);
+        let raw: Raw = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let param = error.path().to_string();
+            OptionError { message: format!("`{param}`: {}", reason(error.inner())), param }
+        })?;
+        raw.check(sampling)
+    }
+}
+
+/// Where serde counts lines and columns, it counts in our excerpt, not in the client's body.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or(&text).to_owned()
+}
+
+impl Raw {
+    fn check(mut self, default: &Sampling) -> Result<Options, OptionError> {
+        self.refuse_unserved()?;
+        let tool_calls = tool_calls_wanted(self.tool_choice.as_ref())?;
+        let stop = match self.stop.take() {
+            None => Vec::new(),
+            Some(OneOrMany::One(one)) => vec![one],
+            Some(OneOrMany::Many(many)) => many,
+        };
+        if stop.len() > MAX_STOPS || stop.iter().any(String::is_empty) {
+            return Err(OptionError::new(
+                "stop",
+                format!("`stop` takes 1 to {MAX_STOPS} strings, none empty"),
+            ));
+        }
+        let max_tokens = self.max_completion_tokens.or(self.max_tokens);
+        if max_tokens == Some(0) {
+            return Err(OptionError::new("max_tokens", "`max_tokens` must be at least 1"));
+        }
+        Ok(Options {
+            stream: self.stream.unwrap_or(false),
+            include_usage: self.stream_options.as_ref().and_then(|o| o.include_usage).unwrap_or(false),
+            max_tokens,
+            stop,
+            stop_tokens: self.stop_token_ids.clone().unwrap_or_default(),
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+            return_token_ids: self.return_token_ids.unwrap_or(false),
+            tool_calls,
+            sampling: self.sampling(default)?,
+        })
+    }
+
+    fn sampling(&self, default: &Sampling) -> Result<Sampling, OptionError> {
+        Ok(Sampling {
+            temperature: within("temperature", self.temperature, 0.0..=2.0)?.unwrap_or(default.temperature),
+            top_p: within("top_p", self.top_p, 0.0..=1.0)?.unwrap_or(default.top_p),
+            top_k: self.top_k.and_then(|k| u32::try_from(k).ok()).unwrap_or(default.top_k),
+            min_p: within("min_p", self.min_p, 0.0..=1.0)?.unwrap_or(default.min_p),
+            presence_penalty: within("presence_penalty", self.presence_penalty, -2.0..=2.0)?.unwrap_or(0.0),
+            frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0..=2.0)?
+                .unwrap_or(0.0),
+            repetition_penalty: within("repetition_penalty", self.repetition_penalty, 0.01..=10.0)?
+                .unwrap_or(1.0),
+            logit_bias: bias(self.logit_bias.as_ref())?,
+            seed: self.seed.map(i64::cast_unsigned),
+        })
+    }
+
+    /// What the embedded engine does not do is refused: an option that is quietly ignored is a wrong answer.
+    fn refuse_unserved(&self) -> Result<(), OptionError> {
+        let unserved = |param: &str, what: &str| {
+            Err(OptionError::new(
+                param,
+                format!("{what} is not served by the embedded engine: leave `{param}` out"),
+            ))
+        };
+        if self.n.is_some_and(|n| n != 1) {
+            return unserved("n", "more than one answer");
+        }
+        if self.best_of.is_some_and(|n| n != 1) {
+            return unserved("best_of", "choosing among answers");
+        }
+        if self.echo == Some(true) {
+            return unserved("echo", "repeating the prompt");
+        }
+        if self.suffix.as_ref().is_some_and(|s| !s.is_empty()) {
+            return unserved("suffix", "filling in");
+        }
+        if !matches!(self.logprobs, None | Some(serde_json::Value::Bool(false) | serde_json::Value::Null))
+            || self.top_logprobs.is_some_and(|n| n > 0)
+        {
+            return unserved("logprobs", "telling log probabilities");
+        }
+        if self.response_format.as_ref().is_some_and(|f| f.r#type != "text") {
+            return unserved("response_format", "an answer bound to a format");
+        }
+        if self.functions.is_some() {
+            return Err(OptionError::new("functions", "`functions` is the old form: send `tools`"));
+        }
+        Ok(())
+    }
+}
+
+fn tool_calls_wanted(choice: Option<&serde_json::Value>) -> Result<bool, OptionError> {
+    match choice.map(|choice| choice.as_str()) {
+        None | Some(Some("auto")) => Ok(true),
+        Some(Some("none")) => Ok(false),
+        _ => Err(OptionError::new(
+            "tool_choice",
+            "`tool_choice` must be `auto` or `none`: the embedded engine cannot force a call",
+        )),
+    }
+}
+
+fn within(
+    param: &str,
+    value: Option<f32>,
+    range: std::ops::RangeInclusive<f32>,
+) -> Result<Option<f32>, OptionError> {
+    match value {
+        Some(value) if !range.contains(&value) => Err(OptionError::new(
+            param,
+            format!("`{param}` is {value}, must be from {} to {}", range.start(), range.end()),
+        )),
+        value => Ok(value),
+    }
+}
+
+fn bias(bias: Option<&BTreeMap<String, f32>>) -> Result<Vec<(u32, f32)>, OptionError> {
+    bias.into_iter()
+        .flatten()
+        .map(|(token, bias)| {
+            let token = token.parse().map_err(|_| {
+                OptionError::new("logit_bias", format!("`logit_bias`: `{token}` is not a token id"))
+            })?;
+            Ok((token, within("logit_bias", Some(*bias), -100.0..=100.0)?.unwrap_or_default()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Options, OptionError> {
+        let fields: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(json).unwrap();
+        Options::read(fields.iter().map(|(name, raw)| (name.as_str(), raw.get())), &Sampling::default())
+    }
+
+    #[test]
+    fn everything_may_be_absent_or_null() {
+        let options =
+            read(r#"{"temperature":null,"stop":null,"messages":"not looked at","user":5}"#).unwrap();
+        assert!(!options.stream && options.max_tokens.is_none() && options.stop.is_empty());
+    }
+
+    #[test]
+    fn newer_limit_wins() {
+        assert_eq!(read(r#"{"max_tokens":5,"max_completion_tokens":7}"#).unwrap().max_tokens, Some(7));
+    }
+
+    #[test]
+    fn faults_name_their_field() {
+        for (json, param) in [
+            (r#"{"temperature":"hot"}"#, "temperature"),
+            (r#"{"temperature":3}"#, "temperature"),
+            (r#"{"max_tokens":0}"#, "max_tokens"),
+            (r#"{"max_tokens":-1}"#, "max_tokens"),
+            (r#"{"n":2}"#, "n"),
+            (r#"{"stop":[""]}"#, "stop"),
+            (r#"{"stream_options":{"include_usage":1}}"#, "stream_options.include_usage"),
+            (r#"{"response_format":{"type":"json_object"}}"#, "response_format"),
+            (r#"{"tool_choice":"required"}"#, "tool_choice"),
+            (r#"{"logit_bias":{"a":1}}"#, "logit_bias"),
+            (r#"{"logprobs":true}"#, "logprobs"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert_eq!(error.param, param, "{json}");
+            assert!(!error.message.contains("line"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The one place where an error becomes a status and a body, in the caller's dialect.
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use plimsoll_engine::AdmitError;
+use plimsoll_policies::{CountError, Refusal};
+use serde_json::{Value, json};
+use tower::{BoxError, Layer, Service};
+
+use crate::admit::NotAdmitted;
+use crate::body::{Body, BodyError, full};
+use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
+use crate::govern::GovernError;
+use crate::identify::IdentifyError;
+use crate::parse::CallError;
+use crate::record::Received;
+
+/// How long a client should wait before it asks a full house again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// An error as a client sees it, in the words of OpenAI's API.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The status.
+    pub status: StatusCode,
+    /// `error.code`, by which SDKs choose an exception and metrics a label.
+    pub code: &'static str,
+    /// `error.param`: the field at fault.
+    pub param: Option<String>,
+    /// `error.message`.
+    pub message: String,
+    /// `retry-after`, where trying again makes sense.
+    pub retry: Option<Duration>,
+}
+
+impl Fault {
+    fn new(status: StatusCode, code: &'static str, message: &dyn Display) -> Self {
+        Self { status, code, param: None, message: message.to_string(), retry: None }
+    }
+
+    fn at(self, param: &str) -> Self {
+        Self { param: Some(param.to_owned()), ..self }
+    }
+
+    fn again(self) -> Self {
+        Self { retry: Some(RETRY), ..self }
+    }
+
+    /// The error body; it also stands in the midst of a stream.
+    pub fn body(&self) -> Value {
+        let kind = match self.status.as_u16() {
+            401 | 403 => "authentication_error",
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        json!({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
+    }
+
+    fn response(&self) -> Response<Body> {
+        let mut response = json(&self.body());
+        *response.status_mut() = self.status;
+        if let Some(after) = self.retry {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        response
+    }
+}
+
+/// A JSON answer with status 200.
+pub fn json(value: &Value) -> Response<Body> {
+    let mut response = Response::new(full(value.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Every request of the path ends in a response: errors are answered here.
+pub fn layer<S>() -> impl Layer<S, Service = Responding<S>> + Clone {
+    tower::layer::layer_fn(|inner| Responding { inner })
+}
+
+/// Answers the errors of an inner service.
+#[derive(Clone)]
+pub struct Responding<S> {
+    inner: S,
+}
+
+impl<S> Service<Received> for Responding<S>
+where
+    S: Service<Received, Response = Response<Body>, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Steps are always ready; one that failed says so again when it is called.
+        self.inner.poll_ready(cx).map(|_| Ok(()))
+    }
+
+    fn call(&mut self, received: Received) -> Self::Future {
+        let span = received.span.clone();
+        let answer = self.inner.call(received);
+        Box::pin(async move {
+            let error = match answer.await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let fault = fault(&error);
+            if fault.status.is_server_error() {
+                tracing::warn!(%error, code = fault.code, "request failed");
+                span.failed(fault.status, fault.code);
+            } else {
+                span.rejected(fault.status, fault.code);
+            }
+            Ok(fault.response())
+        })
+    }
+}
+
+/// What a client is told of an error of any step.
+pub fn fault(error: &BoxError) -> Fault {
+    let known = None
+        .or_else(|| error.downcast_ref().map(identify))
+        .or_else(|| error.downcast_ref().map(call))
+        .or_else(|| error.downcast_ref().map(govern))
+        .or_else(|| error.downcast_ref().map(admit))
+        .or_else(|| error.downcast_ref().map(upstream))
+        .or_else(|| error.downcast_ref().map(engine))
+        .or_else(|| error.downcast_ref().map(model));
+    // What is inside stays inside: the log has it.
+    known.unwrap_or_else(|| {
+        Fault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            &"the request failed inside the proxy",
+        )
+    })
+}
+
+fn identify(error: &IdentifyError) -> Fault {
+    match error {
+        IdentifyError::NotAProxy => Fault::new(StatusCode::BAD_REQUEST, "not_a_proxy", error),
+        IdentifyError::NoRoute { .. } => Fault::new(StatusCode::NOT_FOUND, "unknown_url", error),
+        IdentifyError::Full { .. } => {
+            Fault::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", error).again()
+        }
+    }
+}
+
+fn call(error: &CallError) -> Fault {
+    let fault = |status, code| Fault::new(status, code, error);
+    match error {
+        CallError::Body(body) => match body {
+            BodyError::TooLarge { .. } => fault(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+            BodyError::UnknownCoding { .. } => {
+                fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding")
+            }
+            BodyError::Corrupt { .. } | BodyError::Broken(_) => {
+                fault(StatusCode::BAD_REQUEST, "invalid_body")
+            }
+        },
+        CallError::Parse(parse) if parse.is_json() => {
+            fault(StatusCode::BAD_REQUEST, "invalid_request").at("messages")
+        }
+        CallError::Parse(_) => fault(StatusCode::BAD_REQUEST, "invalid_json"),
+        CallError::Option(option) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(&option.param),
+        CallError::Message(message) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(&message.param),
+        CallError::NoModel { .. } => fault(StatusCode::BAD_REQUEST, "missing_model").at("model"),
+        CallError::UnknownModel { .. } => fault(StatusCode::NOT_FOUND, "model_not_found").at("model"),
+        CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
+    }
+}
+
+fn model(error: &NoSuchModel) -> Fault {
+    Fault::new(StatusCode::NOT_FOUND, "model_not_found", error).at("model")
+}
+
+fn govern(error: &GovernError) -> Fault {
+    match error {
+        GovernError::Refused(Refusal::Count(error)) => count(error),
+        GovernError::Refused(refusal) => too_long(refusal),
+        GovernError::Unsettled { .. } | GovernError::Crashed(_) => {
+            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "policy_failed", error)
+        }
+    }
+}
+
+fn too_long(error: &dyn Display) -> Fault {
+    Fault::new(StatusCode::BAD_REQUEST, "context_length_exceeded", error).at("messages")
+}
+
+fn count(error: &CountError) -> Fault {
+    Fault::new(StatusCode::BAD_REQUEST, "invalid_messages", error).at("messages")
+}
+
+fn admit(error: &NotAdmitted) -> Fault {
+    match error {
+        NotAdmitted::TooLong { .. } => too_long(error),
+        NotAdmitted::UnknownToken { .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("prompt")
+        }
+        NotAdmitted::Count(error) => count(error),
+        NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error),
+        NotAdmitted::Memory(AdmitError::QueueFull { .. }) | NotAdmitted::Waited(_) => {
+            Fault::new(StatusCode::TOO_MANY_REQUESTS, "engine_busy", error).again()
+        }
+        NotAdmitted::Memory(_) => {
+            Fault::new(StatusCode::SERVICE_UNAVAILABLE, "engine_unloaded", error).again()
+        }
+    }
+}
+
+fn upstream(error: &UpstreamError) -> Fault {
+    let status = match error {
+        UpstreamError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        UpstreamError::Unreachable { .. } | UpstreamError::Broken { .. } => StatusCode::BAD_GATEWAY,
+        UpstreamError::Address(_) => StatusCode::BAD_REQUEST,
+    };
+    Fault::new(status, error.code(), error)
+}
+
+fn engine(error: &EngineFailed) -> Fault {
+    Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_failed", error)
+}

@@ -1,0 +1,69 @@
+//! The `x-plimsoll-*` headers: what a response tells of its governance.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use plimsoll_policies::Report;
+
+use crate::config::Mode;
+use crate::live::mode_name;
+use crate::parse::Envelope;
+
+const ROUTE: HeaderName = HeaderName::from_static("x-plimsoll-route");
+const POLICY: HeaderName = HeaderName::from_static("x-plimsoll-policy");
+const MODE: HeaderName = HeaderName::from_static("x-plimsoll-mode");
+const BEFORE: HeaderName = HeaderName::from_static("x-plimsoll-tokens-before");
+const AFTER: HeaderName = HeaderName::from_static("x-plimsoll-tokens-after");
+const ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-actions");
+const ESTIMATED: HeaderName = HeaderName::from_static("x-plimsoll-tokens-estimated");
+const WOULD_AFTER: HeaderName = HeaderName::from_static("x-plimsoll-would-tokens-after");
+const WOULD_ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-would-actions");
+
+/// The headers of an answer.
+pub fn stamp(envelope: &Envelope, report: Option<&Report>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    text(&mut headers, ROUTE, &envelope.route.name);
+    headers.insert(MODE, HeaderValue::from_static(mode_name(envelope.mode)));
+    if envelope.mode == Mode::Off {
+        return headers;
+    }
+    text(&mut headers, POLICY, &envelope.route.policy);
+    if let Some(report) = report {
+        counts(&mut headers, report, envelope.mode);
+    }
+    headers
+}
+
+/// Whether content was taken out of what runs.
+pub fn compacted(mode: Mode, report: Option<&Report>) -> bool {
+    mode == Mode::Enforce && report.is_some_and(|report| report.tokens_after < report.tokens_before)
+}
+
+fn counts(headers: &mut HeaderMap, report: &Report, mode: Mode) {
+    headers.insert(BEFORE, report.tokens_before.into());
+    if mode == Mode::Enforce {
+        headers.insert(AFTER, report.tokens_after.into());
+        text(headers, ACTIONS, &actions(report));
+    } else {
+        // In shadow mode what came in is what ran.
+        headers.insert(AFTER, report.tokens_before.into());
+        text(headers, ACTIONS, "none");
+        headers.insert(WOULD_AFTER, report.tokens_after.into());
+        text(headers, WOULD_ACTIONS, &actions(report));
+    }
+    if report.estimated {
+        headers.insert(ESTIMATED, HeaderValue::from_static("true"));
+    }
+}
+
+/// `cap_tool_output=3, trim_turns=12`, or `none`.
+pub fn actions(report: &Report) -> String {
+    let actions: Vec<_> =
+        report.actions().into_iter().map(|(policy, messages)| format!("{policy}={messages}")).collect();
+    if actions.is_empty() { "none".to_owned() } else { actions.join(", ") }
+}
+
+/// Names come from the config, which allows what a header cannot hold: such a name is left out.
+fn text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

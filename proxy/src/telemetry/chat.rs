@@ -1,0 +1,245 @@
+//! The span of one call to a model, with the phases of the embedded engine under it.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
+
+use super::names::{GenAiNames, attr, span};
+use super::propagation;
+use super::record::{ChatFacts, KvFacts, MemoryFacts, Outcome};
+use super::request::RequestSpan;
+use super::spans::{Live, count, known, strings};
+
+/// What a model is asked for, as its span shows it. Never message content.
+#[derive(Debug, Clone)]
+pub struct ChatRequest<'a> {
+    /// Chat or plain completion.
+    pub operation: Operation,
+    /// Who serves the model: `plimsoll` for the embedded engine, else the kind of upstream (`openai`).
+    pub provider: &'static str,
+    /// The model as the upstream knows it.
+    pub model: &'a str,
+    /// Host and port of an HTTP upstream. Nothing for the embedded engine.
+    pub server: Option<(&'a str, u16)>,
+    /// Whether the answer streams.
+    pub stream: bool,
+    /// Whether a policy removed or rewrote content before this call.
+    pub compacted: bool,
+    /// Generation settings of the request.
+    pub settings: Settings,
+}
+
+/// The kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Messages in, a message out.
+    Chat,
+    /// A prompt in, its continuation out.
+    TextCompletion,
+}
+
+impl Operation {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::TextCompletion => "text_completion",
+        }
+    }
+}
+
+/// Generation settings, where the request has them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Most tokens to generate.
+    pub max_tokens: Option<u64>,
+    /// Sampling temperature.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling.
+    pub top_p: Option<f64>,
+    /// Top-k sampling.
+    pub top_k: Option<u64>,
+    /// Random seed.
+    pub seed: Option<i64>,
+    /// Presence penalty.
+    pub presence_penalty: Option<f64>,
+    /// Frequency penalty.
+    pub frequency_penalty: Option<f64>,
+}
+
+/// A call to a model in progress. Dropped before it is called completed or failed, it was cancelled: that is no error,
+/// and what is known by then is written.
+pub struct ChatSpan {
+    // Declared first: a phase ends before its call, a call before its request.
+    phase: Option<Live>,
+    live: Live,
+    request: RequestSpan,
+    facts: ChatFacts,
+    names: &'static GenAiNames,
+    outcome: Outcome,
+    streams: bool,
+    /// Whether the client gets this answer.
+    main: bool,
+    started: Instant,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl ChatSpan {
+    pub(super) fn start(request: &RequestSpan, parent: &Live, call: &ChatRequest<'_>, main: bool) -> Self {
+        let names = request.shared().gen_ai;
+        let kind = if call.server.is_some() { SpanKind::Client } else { SpanKind::Internal };
+        let operation = call.operation.as_str();
+        let mut live = parent.child(format!("{operation} {}", call.model), kind);
+        live.set(|| call_attributes(names, call));
+        let facts = ChatFacts { operation, provider: call.provider, ..ChatFacts::default() };
+        Self {
+            phase: None,
+            live,
+            request: request.clone(),
+            facts,
+            names,
+            outcome: Outcome::Disconnected,
+            streams: call.stream,
+            main,
+            started: Instant::now(),
+            first: None,
+            last: None,
+        }
+    }
+
+    /// Names this call as the caller in the headers of an upstream request.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        propagation::inject(self.live.context(), headers);
+    }
+
+    /// What is known of the answer so far. Times are kept by the span itself.
+    pub fn facts(&mut self) -> &mut ChatFacts {
+        &mut self.facts
+    }
+
+    /// The engine began: of the prompt's tokens `reused` are in its KV cache, `computed` are being computed.
+    pub fn prefill(&mut self, reused: u64, computed: u64) {
+        self.facts.cached_tokens = Some(reused);
+        self.facts.kv = Some(KvFacts { reused_tokens: reused, computed_tokens: computed, bytes: 0 });
+        let mut phase = self.live.child(span::PREFILL, SpanKind::Internal);
+        phase.set(|| vec![count(attr::KV_REUSED, reused), count(attr::KV_COMPUTED, computed)]);
+        self.phase = Some(phase);
+    }
+
+    /// The engine has computed the prompt and generates.
+    pub fn prefilled(&mut self) {
+        self.phase = None;
+        self.phase = Some(self.live.child(span::DECODE, SpanKind::Internal));
+    }
+
+    /// A token, or a chunk of an upstream's stream, arrived.
+    pub fn token(&mut self) {
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    /// The answer is whole.
+    pub fn completed(mut self) {
+        self.outcome = Outcome::Completed;
+    }
+
+    /// The call failed; `code` names the error, in few words of ours.
+    pub fn failed(mut self, code: &'static str) {
+        self.outcome = Outcome::Failed;
+        self.facts.error = Some(code);
+    }
+
+    fn time_to_first_chunk(&self) -> Option<Duration> {
+        let first = self.first.filter(|_| self.streams)?;
+        Some(first.duration_since(self.started))
+    }
+}
+
+impl Drop for ChatSpan {
+    fn drop(&mut self) {
+        self.phase = None;
+        let first_chunk = self.time_to_first_chunk();
+        self.facts.decoding = self.first.zip(self.last).map(|(first, last)| last.duration_since(first));
+        self.live.set(|| {
+            let mut attributes = answer_attributes(self.names, &self.facts);
+            attributes.push(KeyValue::new(attr::OUTCOME, self.outcome.as_str()));
+            let key = self.names.time_to_first_chunk;
+            attributes.extend(key.and_then(|key| known(key, first_chunk.map(|time| time.as_secs_f64()))));
+            attributes
+        });
+        if self.outcome == Outcome::Failed {
+            self.live.fail();
+        }
+        if self.main {
+            let mut record = self.request.record();
+            self.facts.first_token = self.first.map(|first| first.duration_since(record.started));
+            record.chat = Some(std::mem::take(&mut self.facts));
+        }
+    }
+}
+
+fn call_attributes(names: &GenAiNames, call: &ChatRequest<'_>) -> Vec<KeyValue> {
+    let settings = &call.settings;
+    let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
+    [
+        Some(KeyValue::new(names.operation, call.operation.as_str())),
+        Some(KeyValue::new(names.provider, call.provider)),
+        Some(KeyValue::new(names.request_model, call.model.to_owned())),
+        // The conventions want both only where they are true.
+        names.stream.filter(|_| call.stream).map(|key| KeyValue::new(key, true)),
+        names.compacted.filter(|_| call.compacted).map(|key| KeyValue::new(key, true)),
+        known(names.max_tokens, signed(settings.max_tokens)),
+        known(names.temperature, settings.temperature),
+        known(names.top_p, settings.top_p),
+        known(names.top_k, signed(settings.top_k)),
+        known(names.seed, settings.seed),
+        known(names.presence_penalty, settings.presence_penalty),
+        known(names.frequency_penalty, settings.frequency_penalty),
+        known(attr::SERVER_ADDRESS, call.server.map(|(host, _)| host.to_owned())),
+        known(attr::SERVER_PORT, call.server.map(|(_, port)| i64::from(port))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> Vec<KeyValue> {
+    let reasons = Some(&facts.finish_reasons).filter(|reasons| !reasons.is_empty());
+    let mut attributes: Vec<KeyValue> = [
+        known(names.response_id, facts.response_id.clone()),
+        known(names.response_model, facts.response_model.clone()),
+        reasons.map(|reasons| strings(names.finish_reasons, reasons.iter().cloned())),
+        facts.input_tokens.map(|tokens| count(names.input_tokens, tokens)),
+        facts.output_tokens.map(|tokens| count(names.output_tokens, tokens)),
+        names.cached_tokens.zip(facts.cached_tokens).map(|(key, tokens)| count(key, tokens)),
+        known(attr::ERROR_TYPE, facts.error),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    attributes.extend(facts.kv.iter().flat_map(kv_attributes));
+    attributes.extend(facts.memory.iter().flat_map(memory_attributes));
+    attributes
+}
+
+fn kv_attributes(kv: &KvFacts) -> [KeyValue; 3] {
+    [
+        count(attr::KV_REUSED, kv.reused_tokens),
+        count(attr::KV_COMPUTED, kv.computed_tokens),
+        count(attr::KV_BYTES, kv.bytes),
+    ]
+}
+
+fn memory_attributes(memory: &MemoryFacts) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        count(attr::VRAM_BEFORE, memory.before),
+        count(attr::VRAM_AFTER, memory.after),
+        count(attr::VRAM_PEAK, memory.peak),
+        KeyValue::new(attr::VRAM_SOURCE, memory.source),
+    ];
+    attributes.extend(memory.process_rss.map(|bytes| count(attr::PROCESS_RSS, bytes)));
+    attributes
+}

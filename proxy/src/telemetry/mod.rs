@@ -1,0 +1,180 @@
+//! What leaves this process about its work: traces (OTLP), metrics (`/metrics`, and OTLP) and one log line a request.
+//!
+//! ```text
+//! POST /v1/chat/completions            SERVER     RequestSpan   ends with the last byte or the disconnect
+//! ├ apply_context_policy {policy}      INTERNAL   PolicySpan    one event plimsoll.context.action per rule that fired
+//! │ └ summarize_context                INTERNAL   SummarizeSpan
+//! │   ├ wait_for_slot                  INTERNAL   WaitSpan
+//! │   └ chat {model}                   INTERNAL   ChatSpan
+//! ├ wait_for_slot                      INTERNAL   WaitSpan
+//! └ chat {model}                       INTERNAL (engine) or CLIENT (HTTP upstream)   ChatSpan
+//!   ├ prefill, decode                  INTERNAL   engine only
+//! load_model {model}                   INTERNAL   LoadSpan, a trace of its own
+//! ```
+//!
+//! Nothing here is global but the log: each [`Telemetry`] has its own providers and registry, so that proxies in one
+//! process do not mix. Deliberately absent: message content, in any form.
+
+mod chat;
+mod delivery;
+mod export;
+mod load;
+pub mod log;
+mod metrics;
+mod names;
+mod otlp;
+mod propagation;
+mod readings;
+mod record;
+mod request;
+mod spans;
+
+use std::sync::Arc;
+
+use opentelemetry_sdk::trace::SdkTracer;
+
+pub use chat::{ChatRequest, ChatSpan, Operation, Settings};
+pub use load::{LoadFacts, LoadSpan};
+pub use names::GenAi;
+pub use otlp::{Otlp, Protocol};
+pub use readings::{Component, EngineReadings};
+pub use record::{
+    Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
+};
+pub use request::{Incoming, PolicySpan, RequestSpan, SummarizeSpan, WaitSpan};
+
+use export::Exports;
+use metrics::Instruments;
+use names::GenAiNames;
+use readings::Source;
+
+/// What telemetry needs to know to start.
+#[derive(Debug, Clone)]
+pub struct TelemetryConfig {
+    /// `service.name`.
+    pub service_name: String,
+    /// `service.instance.id`: different for each process, or stores merge them.
+    pub instance_id: String,
+    /// `service.version`.
+    pub version: &'static str,
+    /// Where traces and metrics are pushed. Nothing: no traces, metrics only at `/metrics`.
+    pub otlp: Option<Otlp>,
+    /// Share of the traces begun here that is exported, from 0 to 1. Traces begun by a trusted caller follow the
+    /// caller's choice.
+    pub sample_ratio: f64,
+    /// Whether a request continues its caller's trace. Otherwise it begins its own, with a link to the caller's.
+    pub trust_incoming: bool,
+    /// Version of the `gen_ai.*` names.
+    pub gen_ai: GenAi,
+}
+
+/// Telemetry cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The endpoint is no URL that can be exported to.
+    #[error("telemetry endpoint `{endpoint}` cannot be used: {reason}")]
+    Endpoint {
+        /// As configured.
+        endpoint: String,
+        /// What is wrong and what would do.
+        reason: String,
+    },
+    /// A header is no valid HTTP header.
+    #[error(
+        "telemetry header `{0}` is not a valid HTTP header: names are ASCII words, values are visible ASCII"
+    )]
+    Header(String),
+    /// A part of the exporter did not start.
+    #[error("telemetry cannot start its {part}: {reason}")]
+    Start {
+        /// Which part.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Not all of the telemetry reached the collector before the time was up.
+#[derive(Debug, thiserror::Error)]
+#[error("some telemetry was not delivered: {0}")]
+pub struct Undelivered(String);
+
+/// The telemetry of one proxy. Clones share it.
+#[derive(Clone)]
+pub struct Telemetry(Arc<Shared>);
+
+struct Shared {
+    tracer: Option<SdkTracer>,
+    gen_ai: &'static GenAiNames,
+    trust_incoming: bool,
+    instruments: Instruments,
+    source: Arc<Source>,
+    exports: Exports,
+}
+
+impl Telemetry {
+    /// Starts the exporters. No connection is made here: a collector may come later, or never.
+    ///
+    /// # Errors
+    /// The endpoint or a header is not usable, or a thread cannot be started.
+    pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
+        let exports = Exports::start(config)?;
+        let source = Arc::new(Source::default());
+        let meter = exports.meter();
+        readings::register(&meter, &source);
+        Ok(Self(Arc::new(Shared {
+            tracer: exports.tracer(),
+            gen_ai: config.gen_ai.names(),
+            trust_incoming: config.trust_incoming,
+            instruments: Instruments::new(&meter, config.gen_ai.names()),
+            source,
+            exports,
+        })))
+    }
+
+    /// Begins the span and the record of a request.
+    #[must_use]
+    pub fn request(&self, incoming: &Incoming<'_>) -> RequestSpan {
+        RequestSpan::start(&self.0, incoming)
+    }
+
+    /// Begins the trace of loading `model`.
+    #[must_use]
+    pub fn model_load(&self, model: &str) -> LoadSpan {
+        LoadSpan::start(self.0.tracer.as_ref(), model)
+    }
+
+    /// Where the gauges of the engines are read from, at each scrape. Only the first call counts. `read` must be quick
+    /// and must not own this telemetry, or neither is ever dropped.
+    pub fn observe(&self, read: impl Fn() -> Vec<EngineReadings> + Send + Sync + 'static) {
+        self.0.source.set(Box::new(read));
+    }
+
+    /// Configuration number `generation` is in use.
+    pub fn config_loaded(&self, generation: u64) {
+        self.0.instruments.config_loaded(generation);
+    }
+
+    /// A new configuration was refused; the old one stays.
+    pub fn config_refused(&self) {
+        self.0.instruments.config_refused();
+    }
+
+    /// All metrics in Prometheus' text format, for `/metrics`. Its content type is `text/plain; version=0.0.4`.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        self.0.exports.prometheus()
+    }
+
+    /// Delivers what is left and stops. Blocks for 5 s at most: from async code, call it by `spawn_blocking`, after the
+    /// last request. Without it, what was not yet delivered may be lost.
+    ///
+    /// # Errors
+    /// The collector did not take everything in time.
+    pub fn shutdown(&self) -> Result<(), Undelivered> {
+        self.0.exports.shutdown().map_err(Undelivered)
+    }
+}
+
+#[cfg(test)]
+mod tests;

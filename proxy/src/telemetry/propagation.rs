@@ -1,0 +1,115 @@
+//! W3C trace context in and out of HTTP headers. Baggage is left alone: it never goes to an upstream by our doing.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// The caller's span, or an invalid one where the headers name none.
+pub(super) fn extract(headers: &HeaderMap) -> SpanContext {
+    let found = TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming::read(headers));
+    found.span().span_context().clone()
+}
+
+/// Makes `headers` name `span` as the caller. Another trace context in them is removed even where `span` is invalid, so
+/// that what was not trusted on the way in is not passed on.
+pub(super) fn inject(span: &SpanContext, headers: &mut HeaderMap) {
+    headers.remove(TRACEPARENT);
+    headers.remove(TRACESTATE);
+    let context = Context::new().with_remote_span_context(span.clone());
+    TraceContextPropagator::new().inject_context(&context, &mut Outgoing(headers));
+}
+
+/// The two headers, read by the rules of W3C trace context.
+struct Incoming<'a> {
+    traceparent: Option<&'a str>,
+    tracestate: Option<String>,
+}
+
+impl<'a> Incoming<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let mut parents = headers.get_all(TRACEPARENT).iter();
+        // More than one traceparent is invalid; more than one tracestate is one list.
+        let parent = parents.next().filter(|_| parents.next().is_none());
+        let states: Vec<&str> =
+            headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
+        Self {
+            traceparent: parent.and_then(|value| value.to_str().ok()),
+            tracestate: (!states.is_empty()).then(|| states.join(",")),
+        }
+    }
+}
+
+impl Extractor for Incoming<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        if key == TRACEPARENT {
+            self.traceparent
+        } else if key == TRACESTATE {
+            self.tracestate.as_deref()
+        } else {
+            None
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACEPARENT, TRACESTATE]
+    }
+}
+
+struct Outgoing<'a>(&'a mut HeaderMap);
+
+impl Injector for Outgoing<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if value.is_empty() {
+            return;
+        }
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(key.as_bytes()), HeaderValue::from_str(&value))
+        {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn a_context_survives_the_way_through() {
+        let span =
+            extract(&headers(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]));
+        let mut out = headers(&[("traceparent", "junk"), ("baggage", "user=1")]);
+        inject(&span, &mut out);
+        assert_eq!(out["traceparent"], PARENT);
+        assert_eq!(out["tracestate"], "a=1,b=2");
+        assert_eq!(out["baggage"], "user=1");
+    }
+
+    #[test]
+    fn invalid_contexts_are_none() {
+        for bad in ["", "junk", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-1-2-3"] {
+            assert!(!extract(&headers(&[("traceparent", bad)])).is_valid(), "{bad}");
+        }
+        assert!(!extract(&headers(&[("traceparent", PARENT), ("traceparent", PARENT)])).is_valid());
+    }
+
+    #[test]
+    fn nothing_of_the_caller_is_passed_on_when_there_is_no_span() {
+        let mut out = headers(&[("traceparent", PARENT), ("tracestate", "a=1")]);
+        inject(&SpanContext::empty_context(), &mut out);
+        assert!(out.is_empty());
+    }
+}

@@ -1,0 +1,105 @@
+//! One OpenTelemetry span, made and written only where traces are exported.
+//!
+//! The tracer API is used directly: `tracing` spans are lost under per-layer filters (tokio-rs/tracing#2519), cannot
+//! carry string arrays, and would put a level between a request and its trace.
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
+};
+use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
+use opentelemetry_sdk::trace::{SdkTracer, Span};
+
+/// A span in progress. It ends when it is dropped. Without a tracer it only hands the caller's context on.
+pub(super) struct Live {
+    on: Option<(SdkTracer, Span)>,
+    context: SpanContext,
+}
+
+impl Live {
+    /// A span under `parent`, which may be the caller's, invalid (a new trace), or one of ours.
+    pub(super) fn start(tracer: Option<&SdkTracer>, builder: SpanBuilder, parent: &SpanContext) -> Self {
+        let Some(tracer) = tracer else {
+            return Self { on: None, context: parent.clone() };
+        };
+        // An invalid parent would count as one that was not sampled: a new trace has none.
+        let mut outer = Context::new();
+        if parent.is_valid() {
+            outer = outer.with_remote_span_context(parent.clone());
+        }
+        let span = tracer.build_with_context(builder, &outer);
+        let context = span.span_context().clone();
+        Self { on: Some((tracer.clone(), span)), context }
+    }
+
+    /// A span under this one.
+    pub(super) fn child(&self, name: impl Into<SpanName>, kind: SpanKind) -> Self {
+        let tracer = self.on.as_ref().map(|(tracer, _)| tracer);
+        Self::start(tracer, SpanBuilder::from_name(name.into().0).with_kind(kind), &self.context)
+    }
+
+    /// What a callee sees as its caller: this span, or the caller's own where traces are not exported.
+    pub(super) const fn context(&self) -> &SpanContext {
+        &self.context
+    }
+
+    /// Whether this is a span of ours, which somebody may look up.
+    pub(super) fn is_recording(&self) -> bool {
+        self.on.as_ref().is_some_and(|(_, span)| span.is_recording())
+    }
+
+    /// Writes attributes; `attributes` is not called where nobody would read them.
+    pub(super) fn set(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>) {
+        if let Some(span) = self.recording() {
+            span.set_attributes(attributes());
+        }
+    }
+
+    /// Writes an event.
+    pub(super) fn event(&mut self, name: &'static str, attributes: impl FnOnce() -> Vec<KeyValue>) {
+        if let Some(span) = self.recording() {
+            span.add_event(name, attributes());
+        }
+    }
+
+    /// Marks the span as failed. The description stays empty: it would repeat the error type or leak content.
+    pub(super) fn fail(&mut self) {
+        if let Some(span) = self.recording() {
+            span.set_status(Status::error(""));
+        }
+    }
+
+    fn recording(&mut self) -> Option<&mut Span> {
+        self.on.as_mut().map(|(_, span)| span).filter(|span| span.is_recording())
+    }
+}
+
+/// A span's name: fixed, or fixed words and a configured name.
+pub(super) struct SpanName(std::borrow::Cow<'static, str>);
+
+impl From<&'static str> for SpanName {
+    fn from(name: &'static str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<String> for SpanName {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+/// An attribute that is left out where its value is unknown.
+pub(super) fn known<V: Into<Value>>(key: &'static str, value: Option<V>) -> Option<KeyValue> {
+    value.map(|value| KeyValue::new(key, value))
+}
+
+/// An attribute holding a count. OpenTelemetry's integers are signed.
+pub(super) fn count(key: &'static str, value: u64) -> KeyValue {
+    KeyValue::new(key, i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// An attribute holding strings.
+pub(super) fn strings(key: &'static str, values: impl IntoIterator<Item = String>) -> KeyValue {
+    let values = values.into_iter().map(StringValue::from).collect();
+    KeyValue::new(key, Value::Array(Array::String(values)))
+}

@@ -1,0 +1,70 @@
+//! The embedded engine through the HTTP API: tokens a second by streams, and the time to a first token with and
+//! without a prefix to reuse. Compare the rows of one run.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use plimsoll_tests::shared::one_engine;
+use plimsoll_tests::{Sidecar, post};
+use serde_json::json;
+
+/// Tokens that each stream decodes.
+const TOKENS: u64 = 200;
+/// Tokens of the prompt whose first token is timed.
+const PROMPT: u32 = 900;
+
+fn complete(sidecar: &Sidecar, prompt: &[u32], max_tokens: u64) {
+    let body = json!({"model": "demo", "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true});
+    post(&format!("{}/v1/completions", sidecar.data_url), &body).ok();
+}
+
+fn decode(criterion: &mut Criterion) {
+    let sidecar = sidecar();
+    let mut group = criterion.benchmark_group("decode");
+    group.sample_size(10);
+    for streams in [1, 4, 8] {
+        group.throughput(Throughput::Elements(streams * TOKENS));
+        group.bench_function(format!("{streams} streams, tokens/s"), |bench| {
+            bench.iter(|| {
+                std::thread::scope(|scope| {
+                    for stream in 0..streams {
+                        let prompt = [u32::try_from(stream).unwrap_or(0) + 300, 301, 302];
+                        let sidecar = &sidecar;
+                        scope.spawn(move || complete(sidecar, &prompt, TOKENS));
+                    }
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+fn first_token(criterion: &mut Criterion) {
+    let sidecar = sidecar();
+    let mut group = criterion.benchmark_group(format!("time to first token, {PROMPT} tokens"));
+    group.sample_size(10);
+    let mut salt = 0;
+    group.bench_function("nothing to reuse", |bench| {
+        bench.iter(|| {
+            salt += 1;
+            let prompt: Vec<u32> = (0..PROMPT).map(|token| 300 + (token + salt * 7) % 1500).collect();
+            complete(&sidecar, &prompt, 1);
+        });
+    });
+    let mut last = 0;
+    group.bench_function("all but the last 20 tokens reused", |bench| {
+        bench.iter(|| {
+            last += 1;
+            let tail = (0..20).map(|token| 300 + (token + last * 7) % 1500);
+            let prompt: Vec<u32> = (0..PROMPT - 20).map(|token| 300 + token).chain(tail).collect();
+            complete(&sidecar, &prompt, 1);
+        });
+    });
+    group.finish();
+}
+
+fn sidecar() -> Sidecar {
+    let engine = "model: engine/demo/model, name: demo, slots: 8, context: 2048";
+    Sidecar::start(&one_engine(engine, "policy: 'off', mode: 'off'"))
+}
+
+criterion_group!(engine, decode, first_token);
+criterion_main!(engine);

@@ -1,0 +1,60 @@
+//! Real SDKs, unmodified but for their base URL, against a sidecar that runs the demo model.
+
+use std::process::Command;
+
+use plimsoll_tests::Sidecar;
+
+use crate::tooling::{root, stdout, tool};
+
+#[test]
+fn openai_chats() {
+    run_script("chat.py");
+}
+
+#[test]
+fn openai_calls_a_tool_and_speaks_its_result() {
+    run_script("tools.py");
+}
+
+#[test]
+fn openai_holds_sixty_turns_in_a_small_window() {
+    run_script("long_chat.py");
+}
+
+#[test]
+fn openai_understands_the_errors() {
+    run_script("errors.py");
+}
+
+#[test]
+fn openai_completes_text_and_token_ids() {
+    run_script("completions.py");
+}
+
+/// Runs a script of `tests/clients` against a sidecar of its own; its checks are the test.
+fn run_script(name: &str) {
+    let Some(python) = tool(".venv/bin/python") else { return };
+    let sidecar = Sidecar::start(&config());
+    let script = root().join("tests/clients").join(name);
+    let base_url = format!("{}/v1", sidecar.data_url);
+    let mut command = Command::new(python);
+    // Isolated from the caller's proxies and from bytecode in the tree.
+    command.env("NO_PROXY", "127.0.0.1").env("PYTHONDONTWRITEBYTECODE", "1");
+    print!("{}", stdout(command.arg(script).args(["--base-url", &base_url])));
+}
+
+/// The demo model in a window of 2,048 tokens, governed by the `chat` preset.
+fn config() -> String {
+    let root = root().display();
+    format!(
+        "
+listen: {{ data: 127.0.0.1:0, admin: 127.0.0.1:0 }}
+runtime: {{ onnxruntime: {root}/.runtime/libonnxruntime.so }}
+upstreams:
+  local:
+    engine: {{ model: {root}/engine/demo/model, name: demo, device: cpu, context: 2048, slots: 4 }}
+routes:
+  - {{ name: default, upstream: local, policy: chat }}
+"
+    )
+}

@@ -1,0 +1,18 @@
+//! One module a promise; each test starts what it needs on free ports and leaves nothing behind.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where what it needs is not there")]
+
+mod bad_input;
+mod charts;
+mod clients;
+mod commands;
+mod demo_code;
+mod demo_samples;
+mod explain;
+mod ground_truth;
+mod operations;
+mod routes;
+mod summaries;
+mod telemetry;
+mod tooling;
+mod traces;
+mod upstreams;

@@ -1,0 +1,101 @@
+//! Probes, state, metrics, reload, drain, and clients that leave.
+
+use std::io::Read;
+
+use plimsoll_tests::http::open;
+use plimsoll_tests::shared::demo;
+use plimsoll_tests::{Sidecar, get, post};
+use serde_json::{Value, json};
+
+fn hello(sidecar: &Sidecar) -> plimsoll_tests::Reply {
+    let body = json!({"model": "demo", "messages": [{"role": "user", "content": "What is the KV cache?"}]});
+    post(&format!("{}/v1/chat/completions", sidecar.data_url), &body)
+}
+
+#[test]
+fn the_admin_listener_answers_and_the_data_listener_does_not_do_its_work() {
+    let sidecar = Sidecar::start(&demo(1024, "chat"));
+    hello(&sidecar).ok();
+    let admin = |path: &str| get(&format!("{}{path}", sidecar.admin_url));
+    assert_eq!((admin("/livez").text(), admin("/readyz").text()), ("ok\n".to_owned(), "ready\n".to_owned()));
+    let state = admin("/state").ok();
+    assert_eq!(state["routes"][0]["mode"], "enforce");
+    let engine = &state["upstreams"]["local"];
+    assert_eq!(engine["provider"], "CPUExecutionProvider");
+    assert_eq!(engine["kv_bytes_per_token"], 4096);
+    assert_eq!(engine["slots"].as_array().expect("slots").len(), 4);
+    assert!(engine["memory_bytes"]["weights"].as_u64().expect("bytes") > 10_000_000, "{engine}");
+    assert_eq!(admin("/config").ok()["routes"][0]["policy"], "chat");
+    let metrics = admin("/metrics").text();
+    for name in [
+        "gen_ai_server_request_duration_seconds",
+        "plimsoll_context_tokens",
+        "plimsoll_kv_usage",
+        "plimsoll_vram_usage",
+    ] {
+        assert!(metrics.contains(name), "{name} is not in\n{metrics}");
+    }
+    assert_eq!(get(&format!("{}/metrics", sidecar.data_url)).status, 404);
+}
+
+#[test]
+fn a_changed_file_is_in_force_without_a_restart_and_a_bad_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, demo(1024, "chat")).unwrap();
+    let sidecar = Sidecar::watch(&file);
+    assert_eq!(hello(&sidecar).header("x-plimsoll-policy"), "chat");
+    std::fs::write(&file, demo(1024, "agent")).unwrap();
+    wait_for(&sidecar, |state| state["config"]["generation"] == 2);
+    assert_eq!(hello(&sidecar).header("x-plimsoll-policy"), "agent");
+    std::fs::write(&file, demo(1024, "nonsense")).unwrap();
+    let state = wait_for(&sidecar, |state| !state["config"]["file"]["last_error"].is_null());
+    assert!(state.to_string().contains("nonsense"), "{state}");
+    assert_eq!(hello(&sidecar).header("x-plimsoll-policy"), "agent");
+}
+
+/// Asks for the state until it is as wanted; nextest ends a wait that never does.
+fn wait_for(sidecar: &Sidecar, wanted: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let state = get(&format!("{}/state", sidecar.admin_url)).ok();
+        if wanted(&state) {
+            return state;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_slot() {
+    let sidecar = Sidecar::start(&demo(4096, "'off'"));
+    let endless =
+        json!({"model": "demo", "prompt": "a", "max_tokens": 4000, "ignore_eos": true, "stream": true});
+    let url = format!("{}/v1/completions", sidecar.data_url);
+    let mut streams: Vec<_> = (0..4).map(|_| open(&url, endless.to_string().into_bytes(), &[])).collect();
+    for stream in &mut streams {
+        stream.read_exact(&mut [0; 5]).unwrap();
+    }
+    let busy = |state: &Value| {
+        let slots = state["upstreams"]["local"]["slots"].as_array().expect("slots");
+        slots.iter().filter(|slot| slot["busy"] == true).count()
+    };
+    wait_for(&sidecar, |state| busy(state) == 4);
+    drop(streams);
+    wait_for(&sidecar, |state| busy(state) == 0);
+}
+
+#[test]
+fn a_drain_lets_open_streams_finish() {
+    let sidecar = Sidecar::start(&demo(1024, "'off'"));
+    let body = json!({"model": "demo", "prompt": "a", "max_tokens": 200, "ignore_eos": true, "stream": true});
+    let mut stream =
+        open(&format!("{}/v1/completions", sidecar.data_url), body.to_string().into_bytes(), &[]);
+    stream.read_exact(&mut [0; 5]).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).map(|_| rest)
+    });
+    sidecar.drain();
+    let rest = reader.join().unwrap().unwrap();
+    assert!(rest.ends_with("data: [DONE]\n\n") && rest.contains("\"length\""), "{rest}");
+}
