@@ -17,7 +17,8 @@ fn samples() -> Vec<Value> {
 
 #[test]
 fn twelve_samples_are_answered_token_for_token() {
-    let sidecar = Sidecar::start(&demo(2048, "chat"));
+    // The samples are prompts to the letter: no policy may put their tools in order.
+    let sidecar = Sidecar::start(&demo(2048, "'off'"));
     let samples = samples();
     assert_eq!(samples.len(), 12);
     for sample in &samples {

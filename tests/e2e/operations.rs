@@ -1,10 +1,11 @@
 //! Probes, state, metrics, reload, drain, and clients that leave.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 
 use plimsoll_tests::http::open;
 use plimsoll_tests::shared::demo;
-use plimsoll_tests::{Sidecar, get, post};
+use plimsoll_tests::{Sidecar, get, plimsoll, post};
 use serde_json::{Value, json};
 
 fn hello(sidecar: &Sidecar) -> plimsoll_tests::Reply {
@@ -98,4 +99,26 @@ fn a_drain_lets_open_streams_finish() {
     sidecar.drain();
     let rest = reader.join().unwrap().unwrap();
     assert!(rest.ends_with("data: [DONE]\n\n") && rest.contains("\"length\""), "{rest}");
+}
+
+#[test]
+fn a_signal_to_stop_drains_the_process() {
+    let ports = ["--set", "listen.data=127.0.0.1:0", "--set", "listen.admin=127.0.0.1:0"];
+    let mut command = plimsoll();
+    command.arg("serve").args(ports).args(["--set", "telemetry.otlp=null", "--set", "log.level=warn"]);
+    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+    // The greeting tells where it listens; that its reader leaves early must not matter.
+    let mut greeting = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = greeting.find(|line| line.contains("clients")).expect("a greeting");
+    drop(greeting);
+    let url =
+        line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+    let body = json!({"model": "demo", "prompt": "a", "max_tokens": 900, "ignore_eos": true, "stream": true});
+    let mut stream = open(&format!("{url}/completions"), body.to_string().into_bytes(), &[]);
+    stream.read_exact(&mut [0; 5]).unwrap();
+    assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+    assert!(process.wait().unwrap().success());
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
-use plimsoll_policies::{Chain, Report, Tokens};
+use plimsoll_policies::{Chain, Refusal, Report, Tokens};
 use plimsoll_proxy::assemble;
 use plimsoll_proxy::config::{self, Config, EngineContext, ModelPaths, Upstream};
 use plimsoll_proxy::count::{Counter, Estimate};
 use plimsoll_proxy::explain::{self, Explain, Explained};
 
-use super::{FAULTS, Files, report};
+use super::{FAULTS, Files, report, say};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     .run(body)
     .with_context(|| format!("`{}` is not a chat request", args.file.display()))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&explained.to_json(true))?);
+        say(serde_json::to_string_pretty(&explained.to_json(true))?);
     } else {
         print(&explained);
     }
@@ -133,17 +133,22 @@ fn window(config: &Config, route: &config::Route, asked: Option<Tokens>) -> anyh
 fn print(explained: &Explained) {
     match &explained.outcome {
         Ok((_, report)) => print_report(&explained.route, report),
-        Err(refusal) => println!("route {}: refused: {refusal}", explained.route),
+        Err(refusal) => {
+            if let Refusal::ContextLength(figures) = refusal {
+                print_report(&explained.route, &figures.report);
+            }
+            say(format_args!("refused: {refusal}"));
+        }
     }
 }
 
 fn print_report(route: &str, report: &Report) {
     let counted = if report.estimated { "estimated" } else { "exact" };
-    println!("route {route}, policy {}, tokens by {} ({counted})", report.policy, report.tokenizer);
-    println!(
+    say(format_args!("route {route}, policy {}, tokens by {} ({counted})", report.policy, report.tokenizer));
+    say(format_args!(
         "window {} = budget {} + {} reserved for the answer",
         report.window, report.budget, report.reserved
-    );
+    ));
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     table.set_header(["policy", "before", "after", "what", "touched", "why"]);
@@ -163,13 +168,13 @@ fn print_report(route: &str, report: &Report) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    println!("{table}");
-    println!(
+    say(table);
+    say(format_args!(
         "prompt: {} -> {} tokens, {} -> {} messages; x-plimsoll-actions: {}",
         report.tokens_before,
         report.tokens_after,
         report.messages_before,
         report.messages_after,
         plimsoll_proxy::stamp::actions(report)
-    );
+    ));
 }

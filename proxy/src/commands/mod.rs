@@ -4,6 +4,8 @@ pub(crate) mod explain;
 pub(crate) mod serve;
 pub(crate) mod validate;
 
+use std::fmt::Display;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,6 +39,12 @@ impl Files {
             directory: std::env::current_dir().context("the working directory cannot be read")?,
         })
     }
+}
+
+/// Prints to standard output. A reader that has left (`plimsoll explain .. | head`) is no error, and a sidecar whose
+/// greeting nobody reads serves all the same.
+pub(crate) fn say(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Prints the faults of a configuration.

@@ -6,9 +6,10 @@ use anyhow::Context;
 use plimsoll_proxy::config::{Config, Loaded, LogFormat};
 use plimsoll_proxy::proxy::{self, Running};
 use plimsoll_proxy::telemetry::log;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Files, report};
+use super::{Files, report, say};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -56,12 +57,14 @@ fn greet(running: &Running) {
     let (data, admin) = (running.data, running.admin);
     let live = running.live();
     let model = live.served_models().into_iter().next().unwrap_or_else(|| "MODEL".to_owned());
-    println!("plimsoll {} serves", env!("CARGO_PKG_VERSION"));
-    println!("  clients    http://{data}/v1   (OPENAI_BASE_URL=http://{data}/v1)");
-    println!("  operators  http://{admin}/state   /metrics /config /readyz");
-    println!("try:");
-    println!("  curl http://{data}/v1/chat/completions -H 'content-type: application/json' \\");
-    println!(
-        "    -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"What is the KV cache?\"}}]}}'"
-    );
+    let version = env!("CARGO_PKG_VERSION");
+    let body = json!({"model": model, "messages": [{"role": "user", "content": "What is the KV cache?"}]});
+    say(format_args!(
+        "plimsoll {version} serves
+  clients    http://{data}/v1   (OPENAI_BASE_URL=http://{data}/v1)
+  operators  http://{admin}/state   /metrics /config /readyz
+try:
+  curl http://{data}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{body}'"
+    ));
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use plimsoll_proxy::config::{Config, schema};
 use serde_json::json;
 
-use super::{FAULTS, Files, report};
+use super::{FAULTS, Files, report, say};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -21,32 +21,32 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.schema {
-        println!("{}", serde_json::to_string_pretty(&schema())?);
+        say(serde_json::to_string_pretty(&schema())?);
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = match Config::load(&args.files.sources()?) {
         Ok(loaded) => loaded,
         Err(faults) if args.json => {
-            println!("{}", serde_json::to_string_pretty(&json!({"valid": false, "faults": faults}))?);
+            say(serde_json::to_string_pretty(&json!({"valid": false, "faults": faults}))?);
             return Ok(ExitCode::from(FAULTS));
         }
         Err(faults) => return Ok(report(&faults)),
     };
     if args.json {
         let result = json!({"valid": true, "hash": loaded.hash, "warnings": loaded.warnings, "config": loaded.redacted});
-        println!("{}", serde_json::to_string_pretty(&result)?);
+        say(serde_json::to_string_pretty(&result)?);
         return Ok(ExitCode::SUCCESS);
     }
     for warning in &loaded.warnings {
-        println!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
     let config = &loaded.config;
-    println!(
+    say(format_args!(
         "valid: {} routes, {} upstreams, {} policies (hash {})",
         config.routes.len(),
         config.upstreams.len(),
         config.policies.len(),
         loaded.hash
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
