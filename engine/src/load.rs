@@ -91,7 +91,7 @@ pub(crate) fn load(config: &EngineConfig) -> Result<Running, LoadError> {
                 Err(refused) => refused,
             };
             let Ok(folder) = cpu() else { return Err(refused) };
-            start(config, &on_cpu(folder, format!("CUDA cannot be used: {refused}")))
+            start(config, &on_cpu(folder, refused.to_string()))
         }
     }
 }

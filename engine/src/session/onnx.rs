@@ -110,7 +110,8 @@ impl Loaded {
             builder = builder.with_execution_providers([provider]).map_err(|e| LoadError::Device {
                 device: format!("cuda:{ordinal}"),
                 reason: format!(
-                    "{e}; it takes onnxruntime-gpu, a CUDA 13 driver and CUDA's cudart, cublas and curand"
+                    "{}; it takes onnxruntime-gpu, a CUDA 13 driver and CUDA's cudart, cublas and curand",
+                    e.to_string().trim_end_matches('.')
                 ),
             })?;
         }
