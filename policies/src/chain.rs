@@ -12,7 +12,9 @@ use crate::summaries::{Ask, Summaries};
 use crate::summarize::Summarize;
 use crate::tokens::{CountError, CountTokens, Tokens};
 use crate::weights::Weights;
-use crate::{cap_tool_output, fit_context, normalize_prefix, reserve_output, summarize, trim_turns};
+use crate::{
+    cap_tool_output, fit_context, normalize_prefix, reject_over, reserve_output, summarize, trim_turns,
+};
 
 /// What a chain may know besides the conversation.
 #[derive(Clone, Copy)]
@@ -59,7 +61,7 @@ pub enum Refusal {
 pub struct ContextLength {
     /// Tokens of the prompt as it reached the guard.
     pub prompt: Tokens,
-    /// Tokens it may have.
+    /// Tokens it may have: the window less what is reserved, or the ceiling of `reject_over`.
     pub budget: Tokens,
     /// The context window.
     pub window: Tokens,
@@ -163,8 +165,18 @@ pub(crate) enum Effect {
     Failed(String),
     /// A summary is needed first.
     Ask(Ask),
-    /// The guard refuses; tokens that cannot be dropped.
-    Reject(Tokens),
+    /// A guard refuses.
+    Reject(Rejection),
+}
+
+/// Why a guard refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// Tokens that cannot be dropped.
+    pub(crate) unremovable: Tokens,
+    /// A ceiling of the guard's own; none where the budget is too small.
+    pub(crate) ceiling: Option<Tokens>,
+    pub(crate) reason: String,
 }
 
 /// An edit, not yet kept.
@@ -206,6 +218,7 @@ impl Run<'_> {
             Step::CapToolOutput(params) => cap_tool_output::apply(params, &self.snapshot()),
             Step::TrimTurns(params) => trim_turns::apply(*params, &self.snapshot()),
             Step::Summarize(params) => summarize::apply(*params, &self.snapshot()),
+            Step::RejectOver(params) => reject_over::apply(*params, &self.snapshot()),
             Step::FitContext(_) => fit_context::apply(&self.snapshot()),
         };
         match effect {
@@ -213,10 +226,9 @@ impl Run<'_> {
             Effect::Failed(reason) => self.row(step, Outcome::Failed, reason),
             Effect::Changed(change) => self.keep_or_undo(step, change),
             Effect::Ask(ask) => return Ok(Some(ask)),
-            Effect::Reject(unremovable) => {
-                let reason = format!("{unremovable} tokens cannot be dropped");
-                self.row(step, Outcome::Rejected, reason);
-                return Err(self.refusal(unremovable, original, tokens_before));
+            Effect::Reject(rejection) => {
+                self.row(step, Outcome::Rejected, rejection.reason.clone());
+                return Err(self.refusal(&rejection, original, tokens_before));
             }
         }
         Ok(None)
@@ -302,10 +314,11 @@ impl Run<'_> {
         });
     }
 
-    fn refusal(&self, unremovable: Tokens, original: &Conversation, tokens_before: Tokens) -> Refusal {
+    fn refusal(&self, rejection: &Rejection, original: &Conversation, tokens_before: Tokens) -> Refusal {
         let report = self.report(original, tokens_before);
-        let (budget, window, reserved) = (report.budget, report.window, report.reserved);
-        let report = Box::new(report);
+        let (window, reserved) = (report.window, report.reserved);
+        let budget = rejection.ceiling.unwrap_or(report.budget);
+        let (unremovable, report) = (rejection.unremovable, Box::new(report));
         ContextLength { prompt: self.tokens, budget, window, reserved, unremovable, report }.into()
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use crate::cap_tool_output::CapToolOutput;
 pub use crate::fit_context::{FitContext, OnOverflow};
 pub use crate::normalize_prefix::{NormalizePrefix, Pattern, Volatile};
+pub use crate::reject_over::RejectOver;
 pub use crate::reserve_output::ReserveOutput;
 pub use crate::summarize::{OnFailure, Summarize, Timeout};
 pub use crate::trim_turns::TrimTurns;
@@ -43,6 +44,8 @@ pub enum Step {
     TrimTurns(TrimTurns),
     /// Replaces what is dropped by a summary.
     Summarize(Summarize),
+    /// Refuses prompts over a ceiling.
+    RejectOver(RejectOver),
     /// Makes the prompt fit, or refuses it.
     FitContext(FitContext),
 }
@@ -57,6 +60,7 @@ impl Step {
             Self::CapToolOutput(_) => "cap_tool_output",
             Self::TrimTurns(_) => "trim_turns",
             Self::Summarize(_) => "summarize",
+            Self::RejectOver(_) => "reject_over",
             Self::FitContext(_) => "fit_context",
         }
     }
@@ -69,6 +73,7 @@ impl Step {
             Self::CapToolOutput(_) => "cap",
             Self::TrimTurns(_) => "drop",
             Self::Summarize(_) => "summarize",
+            Self::RejectOver(_) => "reject",
             Self::FitContext(_) => "fit",
         }
     }
@@ -83,6 +88,7 @@ enum StepMap {
     CapToolOutput(#[serde(deserialize_with = "or_default")] CapToolOutput),
     TrimTurns(#[serde(deserialize_with = "or_default")] TrimTurns),
     Summarize(#[serde(deserialize_with = "or_default")] Summarize),
+    RejectOver(#[serde(deserialize_with = "or_default")] RejectOver),
     FitContext(#[serde(deserialize_with = "or_default")] FitContext),
 }
 
@@ -100,6 +106,7 @@ impl From<StepMap> for Step {
             StepMap::CapToolOutput(params) => Self::CapToolOutput(params),
             StepMap::TrimTurns(params) => Self::TrimTurns(params),
             StepMap::Summarize(params) => Self::Summarize(params),
+            StepMap::RejectOver(params) => Self::RejectOver(params),
             StepMap::FitContext(params) => Self::FitContext(params),
         }
     }
@@ -263,6 +270,7 @@ fn check(policy: &str, steps: &[Step]) -> Result<(), PolicyFault> {
             Step::CapToolOutput(params) => params.fault(),
             Step::TrimTurns(params) => params.fault(),
             Step::Summarize(params) => params.fault(),
+            Step::RejectOver(params) => params.fault(),
             Step::FitContext(params) => params.fault(),
         };
         if let Some(what) = fault {

@@ -86,11 +86,12 @@ fn faults_say_where_and_how() {
         "twice": {"steps": ["trim_turns", "trim_turns"]},
         "marks": {"steps": [{"fit_context": {"high": 0.5}}]},
         "cap": {"extends": "chat", "steps": [{"cap_tool_output": {"max_tokens": 3}}]},
+        "ceiling": {"extends": "chat", "steps": ["reject_over"]},
     }));
     let faults = [
         (
             "none",
-            "unknown policy `none`: known are `a`, `agent`, `b`, `cap`, `chat`, `marks`, `off`, `strict`, `twice`",
+            "unknown policy `none`: known are `a`, `agent`, `b`, `cap`, `ceiling`, `chat`, `marks`, `off`, `strict`, `twice`",
         ),
         ("a", "policy `a` extends itself: `a -> b -> a`; remove one `extends`"),
         ("twice", "step `trim_turns` stands twice in policy `twice`: keep one"),
@@ -98,6 +99,10 @@ fn faults_say_where_and_how() {
         (
             "cap",
             "policy `cap`, step `cap_tool_output`: a cap of 3 tokens has no room for the marker; use 32 or more",
+        ),
+        (
+            "ceiling",
+            "policy `ceiling`, step `reject_over`: `tokens` is missing: write the ceiling, such as `tokens: 32000`",
         ),
     ];
     for (name, message) in faults {

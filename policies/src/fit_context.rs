@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{Change, Effect, Snapshot};
+use crate::chain::{Change, Effect, Rejection, Snapshot};
 use crate::conversation::Conversation;
 use crate::groups::{Group, Kind, groups};
 use crate::replay::{Cut, Item, Manner, Marks, replay};
@@ -139,14 +139,19 @@ pub(crate) fn apply(snapshot: &Snapshot) -> Effect {
     if tokens <= high {
         return match tokens <= budget {
             true => Effect::Unchanged(format!("{tokens} of {budget} tokens")),
-            false => Effect::Reject(tokens),
+            false => reject(tokens),
         };
     }
     match Guard::new(snapshot).and_then(|guard| guard.fit()) {
         Ok(effect) => effect,
         Err(_) if tokens <= budget => Effect::Failed("what is left cannot be counted".to_owned()),
-        Err(_) => Effect::Reject(tokens),
+        Err(_) => reject(tokens),
     }
+}
+
+fn reject(unremovable: Tokens) -> Effect {
+    let reason = format!("{unremovable} tokens cannot be dropped");
+    Effect::Reject(Rejection { unremovable, ceiling: None, reason })
 }
 
 struct Guard<'a> {
@@ -211,7 +216,7 @@ impl<'a> Guard<'a> {
                 Err(_) => {}
             }
         }
-        if fitted.tokens > budget { Ok(Effect::Reject(fitted.tokens)) } else { Ok(self.effect(fitted, true)) }
+        if fitted.tokens > budget { Ok(reject(fitted.tokens)) } else { Ok(self.effect(fitted, true)) }
     }
 
     /// The conversation without these groups; `gone` gives each the item on whose arrival it goes.

@@ -17,6 +17,7 @@ mod error_output;
 pub mod extract;
 mod fit_context;
 mod normalize_prefix;
+mod reject_over;
 mod reserve_output;
 mod schema_order;
 mod summarize;

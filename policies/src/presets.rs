@@ -6,6 +6,7 @@ use crate::cap_tool_output::CapToolOutput;
 use crate::config::{PolicyConfig, Step};
 use crate::fit_context::FitContext;
 use crate::normalize_prefix::NormalizePrefix;
+use crate::reject_over::RejectOver;
 use crate::reserve_output::ReserveOutput;
 use crate::summarize::Summarize;
 use crate::trim_turns::TrimTurns;
@@ -25,24 +26,32 @@ pub(crate) fn every_step() -> Vec<Step> {
         Step::CapToolOutput(CapToolOutput::default()),
         Step::TrimTurns(TrimTurns::default()),
         Step::Summarize(Summarize::default()),
+        Step::RejectOver(RejectOver::default()),
         Step::FitContext(FitContext::default()),
     ]
 }
 
 /// People talking: long conversations of small turns.
 fn chat() -> Vec<Step> {
-    let mut steps = every_step();
-    for step in &mut steps {
-        if let Step::TrimTurns(params) = step {
-            params.keep = 40;
-        }
-    }
-    steps
+    vec![
+        Step::NormalizePrefix(NormalizePrefix::default()),
+        Step::ReserveOutput(ReserveOutput::default()),
+        Step::CapToolOutput(CapToolOutput::default()),
+        Step::TrimTurns(TrimTurns { keep: 40, ..Default::default() }),
+        Step::Summarize(Summarize::default()),
+        Step::FitContext(FitContext::default()),
+    ]
 }
 
 /// Agents: few turns, many exchanges; whole turns are too large a unit to drop.
 fn agent() -> Vec<Step> {
-    every_step().into_iter().filter(|step| !matches!(step, Step::TrimTurns(_))).collect()
+    vec![
+        Step::NormalizePrefix(NormalizePrefix::default()),
+        Step::ReserveOutput(ReserveOutput::default()),
+        Step::CapToolOutput(CapToolOutput::default()),
+        Step::Summarize(Summarize::default()),
+        Step::FitContext(FitContext::default()),
+    ]
 }
 
 /// Nothing is cut: what does not fit is refused.

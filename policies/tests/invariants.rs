@@ -18,6 +18,7 @@ fn policies() -> Vec<Value> {
         json!({"trim_turns": {"keep": 1, "slack": 0, "pin_first_user": false}}),
         json!("summarize"),
         json!({"summarize": {"with": "engine", "min_span": 30, "max_tokens": 80}}),
+        json!({"reject_over": {"tokens": 1500}}),
         json!("fit_context"),
         json!({"fit_context": {"high": 0.7, "low": 0.2, "keep_last": 1, "min_progress": 0.3}}),
         json!({"fit_context": {"cut": false}}),
@@ -170,7 +171,7 @@ proptest! {
                 prop_assert_eq!(again.to_json(), after.to_json(), "not idempotent");
             }
             Err(Refusal::ContextLength(length)) => {
-                prop_assert!(has(&chain, "fit_context"));
+                prop_assert!(has(&chain, "fit_context") || has(&chain, "reject_over"));
                 prop_assert!(length.prompt > length.budget && length.unremovable > length.budget, "{length:?}");
             }
             Err(refusal) => prop_assert!(false, "{refusal}"),
