@@ -10,7 +10,7 @@ use crate::conversation::{Message, Role, Span};
 use crate::error_output::is_error;
 use crate::fit_context::share;
 use crate::summaries::{Recorded, SpanKey};
-use crate::tokens::{CountTokens, Tokens};
+use crate::tokens::{CountTokens, Tokens, grouped};
 
 /// Ceiling of the default cap; it is also held to a quarter of the window.
 const MAX_TOKENS: Tokens = 1500;
@@ -208,19 +208,6 @@ const TRIES: usize = 6;
 /// The line that stands for what was left out.
 fn marker(omitted: Tokens, total: Tokens) -> String {
     format!("[plimsoll: {} of {} tokens omitted]", grouped(omitted), grouped(total))
-}
-
-/// A number with its thousands set apart: `3,812`.
-fn grouped(number: Tokens) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// The longest start of at most `room` tokens, ended at a line where one ends in its second half.

@@ -14,6 +14,7 @@ fn off_does_nothing() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the report")]
 fn a_report_tells_the_whole_story() {
     let (_, report) = run(&preset("agent"), &parse(BODY), &Counter::default(), &NoSummaries, 1000).unwrap();
     insta::assert_json_snapshot!(report, @r#"
@@ -56,6 +57,16 @@ fn a_report_tells_the_whole_story() {
           "tokens_before": 15,
           "tokens_after": 15,
           "reason": "no result over its cap",
+          "prefix_kept": 1,
+          "outcome": "unchanged"
+        },
+        {
+          "policy": "clear_tool_uses",
+          "action": "clear",
+          "messages": 0,
+          "tokens_before": 15,
+          "tokens_after": 15,
+          "reason": "15 tokens; results are cleared over 375",
           "prefix_kept": 1,
           "outcome": "unchanged"
         },

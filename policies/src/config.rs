@@ -9,6 +9,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::cap_tool_output::CapToolOutput;
+pub use crate::clear_tool_uses::ClearToolUses;
 pub use crate::fit_context::{FitContext, OnOverflow};
 pub use crate::normalize_prefix::{NormalizePrefix, Pattern, Volatile};
 pub use crate::reject_over::RejectOver;
@@ -40,6 +41,8 @@ pub enum Step {
     ReserveOutput(ReserveOutput),
     /// Shortens large tool results.
     CapToolOutput(CapToolOutput),
+    /// Clears older tool results.
+    ClearToolUses(ClearToolUses),
     /// Keeps the last turns.
     TrimTurns(TrimTurns),
     /// Replaces what is dropped by a summary.
@@ -58,6 +61,7 @@ impl Step {
             Self::NormalizePrefix(_) => "normalize_prefix",
             Self::ReserveOutput(_) => "reserve_output",
             Self::CapToolOutput(_) => "cap_tool_output",
+            Self::ClearToolUses(_) => "clear_tool_uses",
             Self::TrimTurns(_) => "trim_turns",
             Self::Summarize(_) => "summarize",
             Self::RejectOver(_) => "reject_over",
@@ -71,6 +75,7 @@ impl Step {
             Self::NormalizePrefix(_) => "sort",
             Self::ReserveOutput(_) => "reserve",
             Self::CapToolOutput(_) => "cap",
+            Self::ClearToolUses(_) => "clear",
             Self::TrimTurns(_) => "drop",
             Self::Summarize(_) => "summarize",
             Self::RejectOver(_) => "reject",
@@ -86,6 +91,7 @@ enum StepMap {
     NormalizePrefix(#[serde(deserialize_with = "or_default")] NormalizePrefix),
     ReserveOutput(#[serde(deserialize_with = "or_default")] ReserveOutput),
     CapToolOutput(#[serde(deserialize_with = "or_default")] CapToolOutput),
+    ClearToolUses(#[serde(deserialize_with = "or_default")] ClearToolUses),
     TrimTurns(#[serde(deserialize_with = "or_default")] TrimTurns),
     Summarize(#[serde(deserialize_with = "or_default")] Summarize),
     RejectOver(#[serde(deserialize_with = "or_default")] RejectOver),
@@ -104,6 +110,7 @@ impl From<StepMap> for Step {
             StepMap::NormalizePrefix(params) => Self::NormalizePrefix(params),
             StepMap::ReserveOutput(params) => Self::ReserveOutput(params),
             StepMap::CapToolOutput(params) => Self::CapToolOutput(params),
+            StepMap::ClearToolUses(params) => Self::ClearToolUses(params),
             StepMap::TrimTurns(params) => Self::TrimTurns(params),
             StepMap::Summarize(params) => Self::Summarize(params),
             StepMap::RejectOver(params) => Self::RejectOver(params),
@@ -268,6 +275,7 @@ fn check(policy: &str, steps: &[Step]) -> Result<(), PolicyFault> {
             Step::NormalizePrefix(_) => None,
             Step::ReserveOutput(params) => params.fault(),
             Step::CapToolOutput(params) => params.fault(),
+            Step::ClearToolUses(params) => params.fault(),
             Step::TrimTurns(params) => params.fault(),
             Step::Summarize(params) => params.fault(),
             Step::RejectOver(params) => params.fault(),

@@ -43,10 +43,17 @@ fn what_is_unknown_is_refused() {
 #[test]
 fn presets_have_their_steps() {
     let none = BTreeMap::new();
-    let agent = ["normalize_prefix", "reserve_output", "cap_tool_output", "summarize", "fit_context"];
+    let agent = [
+        "normalize_prefix",
+        "reserve_output",
+        "cap_tool_output",
+        "clear_tool_uses",
+        "summarize",
+        "fit_context",
+    ];
     assert_eq!(names(&resolve("agent", &none).unwrap()), agent);
     let chat = resolve("chat", &none).unwrap();
-    assert_eq!(names(&chat), [&agent[..3], &["trim_turns"], &agent[3..]].concat());
+    assert_eq!(names(&chat), [&agent[..3], &["trim_turns"], &agent[4..]].concat());
     assert!(chat.contains(&Step::TrimTurns(TrimTurns { keep: 40, ..TrimTurns::default() })));
     assert_eq!(
         names(&resolve("strict", &none).unwrap()),
@@ -65,12 +72,19 @@ fn extends_replaces_in_place_and_adds_before_the_guard() {
         "empty": {},
     }));
     let team = resolve("team", &all).unwrap();
-    let want =
-        ["normalize_prefix", "reserve_output", "cap_tool_output", "summarize", "trim_turns", "fit_context"];
+    let want = [
+        "normalize_prefix",
+        "reserve_output",
+        "cap_tool_output",
+        "clear_tool_uses",
+        "summarize",
+        "trim_turns",
+        "fit_context",
+    ];
     assert_eq!(names(&team), want);
-    assert_eq!(team[5], Step::FitContext(FitContext { high: 0.9, ..FitContext::default() }));
+    assert_eq!(team[6], Step::FitContext(FitContext { high: 0.9, ..FitContext::default() }));
     let sub = resolve("sub", &all).unwrap();
-    assert_eq!(sub[4], Step::TrimTurns(TrimTurns { keep: 4, ..TrimTurns::default() }));
+    assert_eq!(sub[5], Step::TrimTurns(TrimTurns { keep: 4, ..TrimTurns::default() }));
     assert_eq!(
         resolve("chat", &all).unwrap()[3],
         Step::TrimTurns(TrimTurns { keep: 7, ..TrimTurns::default() })

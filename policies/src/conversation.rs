@@ -7,6 +7,7 @@ mod message;
 mod scan;
 mod splice;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Conversation {
     source: Arc<Source>,
     messages: Arc<Vec<Message>>,
     dropped: Arc<Vec<Dropped>>,
+    /// Edits of messages that had gone out before, by slot, oldest first.
+    replaced: Arc<BTreeMap<usize, Vec<Replaced>>>,
     tools: Option<Arc<str>>,
     output_limit: Option<Tokens>,
     /// Whether the list of messages is no longer the client's.
@@ -44,6 +47,15 @@ pub struct Dropped {
     /// The policy that removed it.
     pub by: &'static str,
     /// Place in the client's history of the message on whose arrival it was removed.
+    pub(crate) at: usize,
+}
+
+/// An edit of a message that went out as it was before, until another arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Replaced {
+    pub(crate) before: Message,
+    pub(crate) after: Message,
+    /// Place in the client's history of the message on whose arrival it was edited.
     pub(crate) at: usize,
 }
 
@@ -79,6 +91,7 @@ impl Conversation {
             source: Arc::new(Source { body, outline }),
             messages: Arc::new(messages),
             dropped: Arc::default(),
+            replaced: Arc::default(),
             tools: None,
             output_limit: None,
             edited: false,
@@ -170,6 +183,34 @@ impl Conversation {
             messages[index] = message;
         }
         Self { messages: Arc::new(messages), edited: true, ..self.clone() }
+    }
+
+    /// With messages replaced from another's arrival on. Each edit is of the message as it is now, or as the edit
+    /// before it left it.
+    pub(crate) fn with_replaced(&self, edits: Vec<(usize, Replaced)>) -> Self {
+        let mut messages = (*self.messages).clone();
+        let mut replaced = (*self.replaced).clone();
+        for (index, edit) in edits {
+            messages[index] = edit.after.clone();
+            replaced.entry(edit.before.slot().unwrap_or(usize::MAX)).or_default().push(edit);
+        }
+        Self { messages: Arc::new(messages), replaced: Arc::new(replaced), edited: true, ..self.clone() }
+    }
+
+    /// The edits of a message that had gone out before, oldest first.
+    pub(crate) fn replaced(&self, message: &Message) -> &[Replaced] {
+        let slot = message.slot().filter(|_| !self.replaced.is_empty());
+        slot.and_then(|slot| self.replaced.get(&slot)).map_or(&[], Vec::as_slice)
+    }
+
+    /// A message as it first went out.
+    pub(crate) fn first_sent<'m>(&'m self, message: &'m Message) -> &'m Message {
+        self.replaced(message).first().map_or(message, |edit| &edit.before)
+    }
+
+    /// Whether a message was edited after it had gone out.
+    pub(crate) fn has_replaced(&self) -> bool {
+        !self.replaced.is_empty()
     }
 
     /// With one more message at this index.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::{Change, Effect, Rejection, Snapshot};
 use crate::conversation::Conversation;
 use crate::groups::{Group, Kind, groups};
-use crate::replay::{Cut, Item, Manner, Marks, replay};
+use crate::replay::{Cut, Item, Manner, Marks, Past, Shrink, replay};
 use crate::summaries::{last_user, pinned_user};
 use crate::tokens::{CountError, Tokens};
 
@@ -136,7 +136,8 @@ fn removable(conversation: &Conversation, groups: &[Group], items: &[Item], keep
 pub(crate) fn apply(snapshot: &Snapshot) -> Effect {
     let Marks { budget, high, .. } = snapshot.marks;
     let tokens = snapshot.tokens;
-    if tokens <= high {
+    // What went before an edit made room stays away: it would move the prefix once more.
+    if tokens <= high && !snapshot.conversation.has_replaced() {
         return match tokens <= budget {
             true => Effect::Unchanged(format!("{tokens} of {budget} tokens")),
             false => reject(tokens),
@@ -157,7 +158,11 @@ fn reject(unremovable: Tokens) -> Effect {
 struct Guard<'a> {
     snapshot: &'a Snapshot<'a>,
     groups: Vec<Group>,
+    /// With their weights as they are now.
     items: Vec<Item>,
+    /// With their weights on arrival.
+    arrived: Vec<Item>,
+    shrinks: Vec<Shrink>,
     overhead: Tokens,
 }
 
@@ -171,8 +176,16 @@ impl<'a> Guard<'a> {
     fn new(snapshot: &'a Snapshot<'a>) -> Result<Self, CountError> {
         let groups = groups(snapshot.conversation.messages());
         let items = items(snapshot.conversation, &groups, snapshot);
-        let overhead = snapshot.weights.overhead(snapshot.conversation)?;
-        Ok(Self { snapshot, groups, items, overhead })
+        let Snapshot { conversation, weights, .. } = snapshot;
+        let messages = conversation.messages();
+        let arrive = |(item, group): (&Item, &Group)| {
+            let weight = weights.first_sent(conversation, &messages[group.range.clone()]);
+            Item { weight, ..*item }
+        };
+        let arrived = items.iter().zip(&groups).map(arrive).collect();
+        let shrinks = weights.shrinks(conversation, messages, &groups);
+        let overhead = weights.overhead(conversation)?;
+        Ok(Self { snapshot, groups, items, arrived, shrinks, overhead })
     }
 
     fn fit(&self) -> Result<Effect, CountError> {
@@ -187,10 +200,8 @@ impl<'a> Guard<'a> {
         let attempt = |alternate| {
             // As `summarize` cut: it would be lost without a word what only the guard finds worth dropping.
             let manner = Manner { summary: self.snapshot.summary, alternate };
-            self.counted(&gone_at(
-                &replay(self.overhead, &self.items, self.snapshot.marks, manner),
-                &self.items,
-            ))
+            let past = Past { overhead: self.overhead, items: &self.arrived, shrinks: &self.shrinks };
+            self.counted(&gone_at(&replay(past, self.snapshot.marks, manner), &self.items))
         };
         attempt(false).or_else(|_| attempt(true))
     }

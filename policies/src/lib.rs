@@ -13,6 +13,7 @@ mod tokens;
 mod weights;
 
 mod cap_tool_output;
+mod clear_tool_uses;
 mod error_output;
 pub mod extract;
 mod fit_context;

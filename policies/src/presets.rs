@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cap_tool_output::CapToolOutput;
+use crate::clear_tool_uses::ClearToolUses;
 use crate::config::{PolicyConfig, Step};
 use crate::fit_context::FitContext;
 use crate::normalize_prefix::NormalizePrefix;
@@ -24,6 +25,7 @@ pub(crate) fn every_step() -> Vec<Step> {
         Step::NormalizePrefix(NormalizePrefix::default()),
         Step::ReserveOutput(ReserveOutput::default()),
         Step::CapToolOutput(CapToolOutput::default()),
+        Step::ClearToolUses(ClearToolUses::default()),
         Step::TrimTurns(TrimTurns::default()),
         Step::Summarize(Summarize::default()),
         Step::RejectOver(RejectOver::default()),
@@ -49,6 +51,7 @@ fn agent() -> Vec<Step> {
         Step::NormalizePrefix(NormalizePrefix::default()),
         Step::ReserveOutput(ReserveOutput::default()),
         Step::CapToolOutput(CapToolOutput::default()),
+        Step::ClearToolUses(ClearToolUses::default()),
         Step::Summarize(Summarize::default()),
         Step::FitContext(FitContext::default()),
     ]

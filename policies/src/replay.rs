@@ -28,12 +28,33 @@ pub(crate) struct Marks {
 /// One group of the history.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Item {
+    /// On arrival.
     pub(crate) weight: Tokens,
     pub(crate) kind: Kind,
     /// Never dropped: instructions, the pinned user message, a summary.
     pub(crate) fixed: bool,
     /// The item on whose arrival an earlier step of the chain dropped this one.
     pub(crate) gone_at: Option<usize>,
+}
+
+/// What an item lost by an edit after it had gone out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shrink {
+    /// The item on whose arrival it was edited.
+    pub(crate) at: usize,
+    pub(crate) item: usize,
+    pub(crate) by: Tokens,
+}
+
+/// A history to walk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a> {
+    /// What a prompt has besides its messages.
+    pub(crate) overhead: Tokens,
+    /// Oldest first, each with its weight on arrival.
+    pub(crate) items: &'a [Item],
+    /// In the order of the items on whose arrival they happened.
+    pub(crate) shrinks: &'a [Shrink],
 }
 
 /// How cuts are made.
@@ -52,17 +73,21 @@ pub(crate) struct Cut {
     pub(crate) at: usize,
     /// The items, oldest first.
     pub(crate) span: Vec<usize>,
+    /// What they weighed then.
+    pub(crate) tokens: Tokens,
     /// The most tokens the summary may have after this cut.
     pub(crate) summary: Tokens,
 }
 
-/// The cuts of a history, oldest first. `overhead` is what a prompt has besides its messages.
-pub(crate) fn replay(overhead: Tokens, items: &[Item], marks: Marks, manner: Manner) -> Vec<Cut> {
+/// The cuts of a history, oldest first.
+pub(crate) fn replay(past: Past, marks: Marks, manner: Manner) -> Vec<Cut> {
+    let items = past.items;
     let mut walk = Walk {
         items,
+        weights: items.iter().map(|item| item.weight).collect(),
         marks,
         manner,
-        total: overhead,
+        total: past.overhead,
         summary: 0,
         live: VecDeque::new(),
         tail: VecDeque::new(),
@@ -73,9 +98,13 @@ pub(crate) fn replay(overhead: Tokens, items: &[Item], marks: Marks, manner: Man
         items.iter().enumerate().filter_map(|(index, item)| Some((item.gone_at?, index))).collect();
     earlier.sort_unstable();
     let mut earlier = earlier.into_iter().peekable();
+    let mut shrinks = past.shrinks.iter().peekable();
     let mut cuts = Vec::new();
     for index in 0..items.len() {
         walk.arrive(index);
+        while let Some(shrink) = shrinks.next_if(|shrink| shrink.at <= index) {
+            walk.shrink(*shrink);
+        }
         let mut span = Vec::new();
         while let Some((_, gone)) = earlier.next_if(|(at, _)| *at <= index) {
             walk.lose(gone, &mut span);
@@ -86,7 +115,7 @@ pub(crate) fn replay(overhead: Tokens, items: &[Item], marks: Marks, manner: Man
         }
         if !span.is_empty() {
             span.sort_unstable();
-            cuts.push(Cut { at: index, span, summary: walk.summary });
+            cuts.push(Cut { at: index, tokens: walk.weight(&span), span, summary: walk.summary });
         }
     }
     cuts
@@ -94,6 +123,8 @@ pub(crate) fn replay(overhead: Tokens, items: &[Item], marks: Marks, manner: Man
 
 struct Walk<'a> {
     items: &'a [Item],
+    /// What each weighs by now.
+    weights: Vec<Tokens>,
     marks: Marks,
     manner: Manner,
     total: Tokens,
@@ -126,16 +157,24 @@ impl Walk<'_> {
         }
     }
 
+    fn shrink(&mut self, shrink: Shrink) {
+        let by = shrink.by.min(self.weights[shrink.item]);
+        self.weights[shrink.item] -= by;
+        if !self.gone[shrink.item] {
+            self.total = self.total.saturating_sub(by);
+        }
+    }
+
     fn lose(&mut self, index: usize, span: &mut Vec<usize>) {
         if !self.gone[index] {
             self.gone[index] = true;
-            self.total = self.total.saturating_sub(self.items[index].weight);
+            self.total = self.total.saturating_sub(self.weights[index]);
             span.push(index);
         }
     }
 
     fn weight(&self, span: &[usize]) -> Tokens {
-        span.iter().map(|index| self.items[*index].weight).sum()
+        span.iter().map(|index| self.weights[*index]).sum()
     }
 
     /// What the summary takes once it tells of `dropped` more tokens: never more than what it replaces.
@@ -163,7 +202,7 @@ impl Walk<'_> {
                 self.live.push_front(index);
                 break;
             }
-            freed += self.items[index].weight;
+            freed += self.weights[index];
             taken.push(index);
         }
         let reached = after(self, freed) <= self.marks.low;

@@ -15,6 +15,10 @@ fn chat(weights: &[Tokens]) -> Vec<Item> {
     weights.iter().enumerate().map(item).collect()
 }
 
+fn replay(overhead: Tokens, items: &[Item], marks: Marks, manner: Manner) -> Vec<Cut> {
+    super::replay(Past { overhead, items, shrinks: &[] }, marks, manner)
+}
+
 fn spans(cuts: &[Cut]) -> Vec<(usize, Vec<usize>)> {
     cuts.iter().map(|cut| (cut.at, cut.span.clone())).collect()
 }
@@ -27,6 +31,17 @@ fn from_high_to_low() {
     let cuts = replay(0, &chat(&[10; 14]), MARKS, with_summary);
     assert_eq!(spans(&cuts), [(8, vec![1, 2, 3, 4, 5, 6]), (12, vec![7, 8, 9, 10])]);
     assert_eq!(cuts[0].summary, 20);
+}
+
+#[test]
+fn what_shrinks_later_weighs_less_from_then_on() {
+    let items = chat(&[10; 14]);
+    let shrink = |item, at| Shrink { at, item, by: 8 };
+    let shrinks = [shrink(2, 7), shrink(3, 7), shrink(1, 9)];
+    let cuts =
+        super::replay(Past { overhead: 0, items: &items, shrinks: &shrinks }, MARKS, Manner::default());
+    assert_eq!(spans(&cuts), [(10, vec![1, 2, 3, 4, 5, 6])]);
+    assert_eq!(cuts[0].tokens, 36);
 }
 
 #[test]

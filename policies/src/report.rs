@@ -25,7 +25,7 @@ pub enum Outcome {
 pub struct Row {
     /// The policy's name.
     pub policy: &'static str,
-    /// What it does, in a word: `sort`, `reserve`, `cap`, `drop`, `summarize`, `reject`, `fit`.
+    /// What it does, in a word: `sort`, `reserve`, `cap`, `clear`, `drop`, `summarize`, `reject`, `fit`.
     pub action: &'static str,
     /// Messages (or tools) touched.
     pub messages: usize,

@@ -135,7 +135,7 @@ impl JsonSchema for Timeout {
 /// Applies the policy.
 pub(crate) fn apply(params: Summarize, snapshot: &Snapshot) -> Effect {
     let Snapshot { conversation, tokens, marks, .. } = snapshot;
-    if *tokens <= marks.high && conversation.dropped().is_empty() {
+    if *tokens <= marks.high && conversation.dropped().is_empty() && !conversation.has_replaced() {
         return Effect::Unchanged("nothing dropped".to_owned());
     }
     // A template that demands alternating roles has no place for a message of its own.

@@ -27,6 +27,19 @@ pub trait CountTokens: Send + Sync {
     fn estimated(&self) -> bool;
 }
 
+/// A number with its thousands set apart: `3,812`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The template refused the conversation; carries the template's reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the conversation cannot be counted: {0}")]

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::conversation::{Conversation, Message, Role};
+use crate::groups::Group;
+use crate::replay::Shrink;
 use crate::tokens::{CountError, CountTokens, Tokens};
 
 /// Counts of one pass through a chain. A run is known by the messages it is made of, which the memo keeps alive.
@@ -32,6 +34,50 @@ impl<'a> Weights<'a> {
         let weight = self.counter.messages(run);
         self.known.borrow_mut().insert(key, Known { weight, _run: run.to_vec() });
         weight
+    }
+
+    /// What a run of messages added to a prompt when it first went out.
+    pub(crate) fn first_sent(&self, conversation: &Conversation, run: &[Message]) -> Tokens {
+        if run.iter().all(|message| conversation.replaced(message).is_empty()) {
+            return self.of(run);
+        }
+        let run: Vec<Message> = run.iter().map(|message| conversation.first_sent(message).clone()).collect();
+        self.of(&run)
+    }
+
+    /// What edits took off the groups of these messages after they had gone out, in the order of the groups on
+    /// whose arrival they happened.
+    pub(crate) fn shrinks(
+        &self,
+        conversation: &Conversation,
+        messages: &[Message],
+        groups: &[Group],
+    ) -> Vec<Shrink> {
+        if !conversation.has_replaced() {
+            return Vec::new();
+        }
+        let arrivals: Vec<(usize, usize)> = groups
+            .iter()
+            .enumerate()
+            .flat_map(|(group, run)| run.range.clone().map(move |index| (index, group)))
+            .filter_map(|(index, group)| Some((messages[index].slot()?, group)))
+            .collect();
+        let arrival = |slot: usize| {
+            let index = arrivals.partition_point(|(other, _)| *other < slot).min(arrivals.len() - 1);
+            arrivals[index].1
+        };
+        let mut shrinks = Vec::new();
+        for (item, group) in groups.iter().enumerate() {
+            for edit in
+                messages[group.range.clone()].iter().flat_map(|message| conversation.replaced(message))
+            {
+                let one = |message: &Message| self.of(std::slice::from_ref(message));
+                let by = one(&edit.before).saturating_sub(one(&edit.after));
+                shrinks.push(Shrink { at: arrival(edit.at).max(item), item, by });
+            }
+        }
+        shrinks.sort_by_key(|shrink| shrink.at);
+        shrinks
     }
 
     /// What a prompt has besides its messages: tools, special tokens, the generation prompt. Taken from the start

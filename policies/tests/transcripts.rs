@@ -90,8 +90,11 @@ fn replay(policy: &str, window: Tokens, tally: &mut Tally, messages: &[String]) 
         assert!(report.tokens_after <= budget && report.tokens_after == counter.prompt(&after).unwrap());
         let same = last.as_ref().is_none_or(|last| is_prefix(last, &after));
         cuts += Tokens::from(!same);
-        let dropped = last.as_ref().map_or(0, |last| last.dropped().len());
-        assert!(same || after.dropped().len() > dropped, "{policy} {window}: prefix changed without a cut");
+        let cut = last
+            .as_ref()
+            .is_none_or(|last| after.dropped().len() > last.dropped().len() || lines(&after) > lines(last));
+        let fewer = last.as_ref().is_some_and(|last| after.dropped().len() < last.dropped().len());
+        assert!((same || cut) && !fewer, "{policy} {window}: prefix changed without a cut");
         last = Some(after);
     }
     tally.cuts += usize::try_from(cuts).unwrap();
@@ -100,6 +103,11 @@ fn replay(policy: &str, window: Tokens, tally: &mut Tally, messages: &[String]) 
         let most = total / (budget * 17 / 20 - budget * 3 / 5) + 1;
         assert!(cuts <= most, "{policy} {window}: {cuts} cuts, at most {most}");
     }
+}
+
+/// Results that went down to a line.
+fn lines(conversation: &Conversation) -> usize {
+    conversation.messages().iter().filter(|message| message.text().contains(" cleared, ")).count()
 }
 
 fn is_prefix(old: &Conversation, new: &Conversation) -> bool {

@@ -222,6 +222,27 @@ impl Message {
         Self::view(json.into(), 0..length, *slot, false)
     }
 
+    /// This message with a text as its whole content; none where it has no content.
+    pub(crate) fn with_content(&self, text: &str) -> Option<Self> {
+        Some(self.with_text(self.inner.content.as_ref()?, text))
+    }
+
+    /// This message with an empty object as the arguments of one of its calls; none where that is not shorter.
+    pub(crate) fn with_empty_arguments(&self, id: &str) -> Option<Self> {
+        let calls = self.inner.calls.clone()?;
+        let raw = &self.inner.body[calls.clone()];
+        let elements = scan::elements(raw)?;
+        let call = elements.into_iter().find(|call| id_of_call(&raw[call.clone()]).as_deref() == Some(id))?;
+        let member = |span: &Span, name| {
+            let fields = scan::members(&raw[span.clone()])?;
+            let value = &scan::last(&raw[span.clone()], &fields, name)?.value;
+            Some(span.start + value.start..span.start + value.end)
+        };
+        let arguments = member(&member(&call, "function")?, "arguments")?;
+        let longer = raw[arguments.clone()].starts_with('"') && arguments.len() > r#""{}""#.len();
+        longer.then(|| self.with_text(&(calls.start + arguments.start..calls.start + arguments.end), "{}"))
+    }
+
     /// Whether both are the same edit of the same message.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)

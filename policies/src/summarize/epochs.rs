@@ -3,7 +3,7 @@
 use crate::chain::Snapshot;
 use crate::conversation::{Conversation, Message};
 use crate::groups::{Group, Kind, groups};
-use crate::replay::{Cut, Item, Manner, replay};
+use crate::replay::{Cut, Item, Manner, Past, Shrink, replay};
 use crate::summaries::{body_of, is_summary, last_user, pinned_user};
 use crate::tokens::{CountError, Tokens};
 
@@ -39,8 +39,10 @@ impl History {
         let timeline = Timeline::new(snapshot);
         let items = timeline.items(snapshot);
         let overhead = snapshot.weights.overhead(snapshot.conversation)?;
-        let cuts = replay(overhead, &items, snapshot.marks, manner);
-        let epochs = cuts.iter().map(|cut| timeline.epoch(cut, &items)).collect();
+        let shrinks = timeline.shrinks(snapshot);
+        let past = Past { overhead, items: &items, shrinks: &shrinks };
+        let cuts = replay(past, snapshot.marks, manner);
+        let epochs = cuts.iter().map(|cut| timeline.epoch(cut)).collect();
         let removed = timeline.removed(&cuts, snapshot.conversation.messages().len());
         // What arrives after the first cut does not move the summary.
         let first = cuts.first().map(|cut| timeline.arrival(cut));
@@ -90,6 +92,7 @@ struct Place {
 }
 
 struct Timeline {
+    /// As they first went out: a summary tells of what a result said, not that it was cleared.
     messages: Vec<Message>,
     places: Vec<Place>,
     groups: Vec<Group>,
@@ -102,11 +105,13 @@ impl Timeline {
         let conversation = snapshot.conversation;
         let live = conversation.messages().iter().enumerate().map(|(index, message)| {
             let slot = message.slot().unwrap_or(usize::MAX);
-            (message.clone(), Place { slot, live: Some(index), gone_at: None })
+            let first_sent = conversation.first_sent(message).clone();
+            (first_sent, Place { slot, live: Some(index), gone_at: None })
         });
         let gone = conversation.dropped().iter().map(|gone| {
             let slot = gone.message.slot().unwrap_or(usize::MAX);
-            (gone.message.clone(), Place { slot, live: None, gone_at: Some(gone.at) })
+            let first_sent = conversation.first_sent(&gone.message).clone();
+            (first_sent, Place { slot, live: None, gone_at: Some(gone.at) })
         });
         let mut all: Vec<(Message, Place)> = live.chain(gone).collect();
         all.sort_by_key(|(_, place)| place.slot);
@@ -126,6 +131,10 @@ impl Timeline {
         self.groups.iter().map(item).collect()
     }
 
+    fn shrinks(&self, snapshot: &Snapshot) -> Vec<Shrink> {
+        snapshot.weights.shrinks(snapshot.conversation, &self.messages, &self.groups)
+    }
+
     fn holds_pinned(&self, group: &Group) -> bool {
         self.pinned
             .is_some_and(|slot| self.places[group.range.clone()].iter().any(|place| place.slot == slot))
@@ -143,10 +152,10 @@ impl Timeline {
         messages.filter(|index| !self.messages[*index].role().is_system())
     }
 
-    fn epoch(&self, cut: &Cut, items: &[Item]) -> Epoch {
+    fn epoch(&self, cut: &Cut) -> Epoch {
         Epoch {
             span: self.going(&cut.span).map(|index| self.messages[index].clone()).collect(),
-            tokens: cut.span.iter().map(|index| items[*index].weight).sum(),
+            tokens: cut.tokens,
             limit: cut.summary,
         }
     }

@@ -1,0 +1,275 @@
+//! `clear_tool_uses`: older tool results become stubs, in batches.
+//!
+//! The history is replayed from its first message: whenever it is over the trigger and enough has gathered behind the
+//! last results, all of that is cleared together. What a walk clears up to a message depends on nothing after it, so
+//! that the prefix changes once per batch and every replica clears the same. `summarize` and `fit_context` weigh a
+//! result in full up to the message on whose arrival it was cleared, and a summary tells of what it said.
+
+use std::collections::{HashMap, VecDeque};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{Change, Effect, Snapshot};
+use crate::conversation::{Message, Replaced, Role};
+use crate::fit_context::share;
+use crate::groups::{Group, Kind};
+use crate::replay::Shrink;
+use crate::tokens::{CountError, Tokens, grouped};
+
+/// Default of what a batch frees, beside a tenth of the budget; held to a quarter of the budget.
+const CLEAR_AT_LEAST: Tokens = 2000;
+
+/// Clears older tool results, oldest first: each leaves one line that names the tool and what its result took. The
+/// last results stay, and so do those that the model has not answered yet. Results go in batches, so that the prefix
+/// changes once per batch and not at every call. Stands after `cap_tool_output`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClearToolUses {
+    /// Results are cleared once the history is over this share of the budget. Default: 0.5.
+    pub trigger: f64,
+    /// The last results, which stay; at least one. Default: 3.
+    pub keep: usize,
+    /// Tokens that a batch frees at least. Default: 2000, or a tenth of the budget where that is more; at most a
+    /// quarter of the budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clear_at_least: Option<Tokens>,
+    /// Tools whose results are never cleared.
+    pub exclude: Vec<String>,
+    /// Clear the arguments of the calls too. Default: false.
+    pub clear_inputs: bool,
+    /// Results of fewer bytes stay: the stub would be as long. Default: 46.
+    pub min_bytes: usize,
+}
+
+impl Default for ClearToolUses {
+    fn default() -> Self {
+        Self {
+            trigger: 0.5,
+            keep: 3,
+            clear_at_least: None,
+            exclude: Vec::new(),
+            clear_inputs: false,
+            min_bytes: 46,
+        }
+    }
+}
+
+impl ClearToolUses {
+    /// What is wrong with the parameters, if anything.
+    pub(crate) fn fault(&self) -> Option<String> {
+        if !(0.0..=1.0).contains(&self.trigger) {
+            return Some(format!("`trigger: {}` must be from 0 to 1", self.trigger));
+        }
+        (self.keep == 0).then(|| "`keep: 0` would clear the last result; use 1 or more".to_owned())
+    }
+
+    fn clear_at_least_for(&self, budget: Tokens) -> Tokens {
+        self.clear_at_least.unwrap_or_else(|| CLEAR_AT_LEAST.min(budget / 4).max(budget / 10))
+    }
+}
+
+/// Applies the policy.
+pub(crate) fn apply(params: &ClearToolUses, snapshot: &Snapshot) -> Effect {
+    let (tokens, budget) = (snapshot.tokens, snapshot.marks.budget);
+    let trigger = share(budget, params.trigger);
+    if tokens <= trigger && !snapshot.conversation.has_replaced() {
+        return Effect::Unchanged(format!("{tokens} tokens; results are cleared over {trigger}"));
+    }
+    match Walk::over(params, snapshot, trigger) {
+        Ok(walk) if walk.cleared.is_empty() => {
+            let least = walk.clear_at_least;
+            Effect::Unchanged(format!("no {least} tokens of results behind the last {}", params.keep))
+        }
+        Ok(walk) => Effect::Changed(walk.change()),
+        Err(refused) => Effect::Failed(refused.to_string()),
+    }
+}
+
+/// A result and what it would become.
+struct Candidate<'a> {
+    index: usize,
+    tool: Option<&'a str>,
+    /// The message that called for it and the call's id.
+    call: Option<(usize, &'a str)>,
+    /// None where the result stays.
+    stub: Option<Message>,
+    /// Tokens that go with it.
+    saves: Tokens,
+}
+
+struct Walk<'a> {
+    params: &'a ClearToolUses,
+    snapshot: &'a Snapshot<'a>,
+    trigger: Tokens,
+    clear_at_least: Tokens,
+    total: Tokens,
+    /// The calls so far, by id: the message that holds it, and the tool.
+    calls: HashMap<&'a str, (usize, &'a str)>,
+    /// The last message of the assistant: it has seen the results before it.
+    answered: usize,
+    /// The last results, oldest first.
+    recent: VecDeque<Candidate<'a>>,
+    /// Results behind them that are still whole, and what clearing them would save.
+    waiting: Vec<Candidate<'a>>,
+    gathered: Tokens,
+    /// Cleared results, each with the message on whose arrival it was.
+    cleared: Vec<(Candidate<'a>, usize)>,
+}
+
+impl<'a> Walk<'a> {
+    fn over(
+        params: &'a ClearToolUses,
+        snapshot: &'a Snapshot<'a>,
+        trigger: Tokens,
+    ) -> Result<Self, CountError> {
+        let mut walk = Walk {
+            params,
+            snapshot,
+            trigger,
+            clear_at_least: params.clear_at_least_for(snapshot.marks.budget),
+            total: snapshot.weights.overhead(snapshot.conversation)?,
+            calls: HashMap::new(),
+            answered: 0,
+            recent: VecDeque::new(),
+            waiting: Vec::new(),
+            gathered: 0,
+            cleared: Vec::new(),
+        };
+        let shrinks = walk.shrinks();
+        let mut shrinks = shrinks.iter().peekable();
+        for index in 0..snapshot.conversation.messages().len() {
+            walk.arrive(index);
+            while let Some(shrink) = shrinks.next_if(|shrink| shrink.at <= index) {
+                walk.total = walk.total.saturating_sub(shrink.by);
+            }
+            walk.clear(index);
+        }
+        Ok(walk)
+    }
+
+    /// What earlier steps took off messages that had gone out.
+    fn shrinks(&self) -> Vec<Shrink> {
+        let Snapshot { conversation, weights, .. } = self.snapshot;
+        let messages = conversation.messages();
+        let single = |index| Group { range: index..index + 1, kind: Kind::Other };
+        let singles: Vec<Group> = (0..messages.len()).map(single).collect();
+        weights.shrinks(conversation, messages, &singles)
+    }
+
+    fn arrive(&mut self, index: usize) {
+        let Snapshot { conversation, weights, .. } = self.snapshot;
+        let message = &conversation.messages()[index];
+        self.total += weights.first_sent(conversation, std::slice::from_ref(message));
+        match message.role() {
+            Role::Assistant => {
+                self.answered = index;
+                let named = |call: &'a crate::ToolCall| Some((call.id.as_deref()?, (index, &*call.name)));
+                self.calls.extend(message.tool_calls().iter().filter_map(named));
+            }
+            Role::Tool => {
+                let candidate = self.candidate(index);
+                self.recent.push_back(candidate);
+            }
+            _ => {}
+        }
+        while self.recent.len() > self.params.keep.max(1) && self.recent[0].index < self.answered {
+            let older = self.recent.pop_front().filter(|candidate| candidate.stub.is_some());
+            self.gathered += older.as_ref().map_or(0, |candidate| candidate.saves);
+            self.waiting.extend(older);
+        }
+    }
+
+    fn candidate(&self, index: usize) -> Candidate<'a> {
+        let Snapshot { conversation, .. } = self.snapshot;
+        let message = &conversation.messages()[index];
+        let call = message.tool_call_id().and_then(|id| Some((id, self.calls.get(id)?)));
+        let tool = call.map(|(_, (_, tool))| *tool).filter(|tool| !tool.is_empty());
+        let call = call.map(|(id, (index, _))| (*index, id));
+        let (stub, saves) = self.stub(message, tool).unzip();
+        let inputs = || self.emptied(&conversation.messages()[call?.0], call?.1).map(|(_, saves)| saves);
+        let inputs = if stub.is_some() { inputs().unwrap_or_default() } else { 0 };
+        Candidate { index, tool, call, stub, saves: saves.unwrap_or_default() + inputs }
+    }
+
+    /// What stands for a result, and the tokens it saves; none where the result stays.
+    fn stub(&self, message: &Message, tool: Option<&str>) -> Option<(Message, Tokens)> {
+        let own = message.name();
+        let tool = tool.or(own.as_deref());
+        let raw = message.raw_content();
+        let excluded = tool.is_some_and(|tool| self.params.exclude.iter().any(|name| name == tool));
+        let short = raw.len() < self.params.min_bytes || !raw.starts_with(['"', '[']);
+        if short || excluded || is_stub(raw) {
+            return None;
+        }
+        let weight = self.weigh(message);
+        let stub = message.with_content(&line(tool, weight))?;
+        let saves = weight.saturating_sub(self.weigh(&stub));
+        (saves > 0).then_some((stub, saves))
+    }
+
+    /// A message without the arguments of a call, and the tokens it saves; none where they stay.
+    fn emptied(&self, message: &Message, id: &str) -> Option<(Message, Tokens)> {
+        let emptied = message.with_empty_arguments(id).filter(|_| self.params.clear_inputs)?;
+        let saves = self.weigh(message).saturating_sub(self.weigh(&emptied));
+        (saves > 0).then_some((emptied, saves))
+    }
+
+    fn weigh(&self, message: &Message) -> Tokens {
+        self.snapshot.weights.of(std::slice::from_ref(message))
+    }
+
+    /// Clears what has gathered, where it is time.
+    fn clear(&mut self, index: usize) {
+        let due = self.total > self.trigger && self.gathered >= self.clear_at_least;
+        // A summary arrives with the message after it.
+        if due && self.snapshot.conversation.messages()[index].slot().is_some() {
+            self.total = self.total.saturating_sub(std::mem::take(&mut self.gathered));
+            self.cleared.extend(self.waiting.drain(..).map(|candidate| (candidate, index)));
+        }
+    }
+
+    fn change(self) -> Change {
+        let messages = self.snapshot.conversation.messages();
+        let mut edits = Vec::with_capacity(self.cleared.len());
+        let mut emptied: HashMap<usize, Message> = HashMap::new();
+        for (candidate, arrival) in &self.cleared {
+            let Some(stub) = &candidate.stub else { continue };
+            let at = messages[*arrival].slot().unwrap_or(usize::MAX);
+            let before = messages[candidate.index].clone();
+            edits.push((candidate.index, Replaced { before, after: stub.clone(), at }));
+            let Some((index, id)) = candidate.call else { continue };
+            let before = emptied.get(&index).unwrap_or(&messages[index]).clone();
+            if let Some((after, _)) = self.emptied(&before, id) {
+                emptied.insert(index, after.clone());
+                edits.push((index, Replaced { before, after, at }));
+            }
+        }
+        let first = self.cleared.first().and_then(|(candidate, _)| candidate.tool);
+        let same = self.cleared.iter().all(|(candidate, _)| candidate.tool == first);
+        let (count, keep) = (self.cleared.len(), self.params.keep);
+        Change {
+            conversation: self.snapshot.conversation.with_replaced(edits),
+            touched: count + emptied.len(),
+            reason: format!("over {} tokens: {count} results older than the last {keep}", self.trigger),
+            tokens: None,
+            may_grow: false,
+            tool: first.filter(|_| same).map(str::to_owned),
+        }
+    }
+}
+
+/// The line that stands for a result.
+fn line(tool: Option<&str>, tokens: Tokens) -> String {
+    let what = tool.map_or_else(|| "tool result".to_owned(), |tool| format!("result of {tool}"));
+    format!("[plimsoll: {what} cleared, {} tokens]", grouped(tokens))
+}
+
+/// Whether a raw content is such a line.
+fn is_stub(raw: &str) -> bool {
+    raw.starts_with("\"[plimsoll: ") && raw.ends_with(" tokens]\"") && raw.contains(" cleared, ")
+}
+
+#[cfg(test)]
+#[path = "clear_tool_uses_tests.rs"]
+mod tests;
