@@ -13,8 +13,8 @@ use crate::summarize::Summarize;
 use crate::tokens::{CountError, CountTokens, Tokens};
 use crate::weights::Weights;
 use crate::{
-    cap_tool_output, clear_tool_uses, fit_context, normalize_prefix, reject_over, reserve_output, summarize,
-    trim_turns,
+    cap_tool_output, clear_tool_uses, drop_images, fit_context, normalize_prefix, reject_over,
+    reserve_output, summarize, trim_turns,
 };
 
 /// What a chain may know besides the conversation.
@@ -218,6 +218,7 @@ impl Run<'_> {
             Step::NormalizePrefix(params) => normalize_prefix::apply(params, &self.snapshot()),
             Step::CapToolOutput(params) => cap_tool_output::apply(params, &self.snapshot()),
             Step::ClearToolUses(params) => clear_tool_uses::apply(params, &self.snapshot()),
+            Step::DropImages(params) => drop_images::apply(*params, &self.snapshot()),
             Step::TrimTurns(params) => trim_turns::apply(*params, &self.snapshot()),
             Step::Summarize(params) => summarize::apply(*params, &self.snapshot()),
             Step::RejectOver(params) => reject_over::apply(*params, &self.snapshot()),

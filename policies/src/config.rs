@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::cap_tool_output::CapToolOutput;
 pub use crate::clear_tool_uses::ClearToolUses;
+pub use crate::drop_images::DropImages;
 pub use crate::fit_context::{FitContext, OnOverflow};
 pub use crate::normalize_prefix::{NormalizePrefix, Pattern, Volatile};
 pub use crate::reject_over::RejectOver;
@@ -41,6 +42,8 @@ pub enum Step {
     ReserveOutput(ReserveOutput),
     /// Shortens large tool results.
     CapToolOutput(CapToolOutput),
+    /// Drops older images.
+    DropImages(DropImages),
     /// Clears older tool results.
     ClearToolUses(ClearToolUses),
     /// Keeps the last turns.
@@ -61,6 +64,7 @@ impl Step {
             Self::NormalizePrefix(_) => "normalize_prefix",
             Self::ReserveOutput(_) => "reserve_output",
             Self::CapToolOutput(_) => "cap_tool_output",
+            Self::DropImages(_) => "drop_images",
             Self::ClearToolUses(_) => "clear_tool_uses",
             Self::TrimTurns(_) => "trim_turns",
             Self::Summarize(_) => "summarize",
@@ -75,6 +79,7 @@ impl Step {
             Self::NormalizePrefix(_) => "sort",
             Self::ReserveOutput(_) => "reserve",
             Self::CapToolOutput(_) => "cap",
+            Self::DropImages(_) => "drop",
             Self::ClearToolUses(_) => "clear",
             Self::TrimTurns(_) => "drop",
             Self::Summarize(_) => "summarize",
@@ -91,6 +96,7 @@ enum StepMap {
     NormalizePrefix(#[serde(deserialize_with = "or_default")] NormalizePrefix),
     ReserveOutput(#[serde(deserialize_with = "or_default")] ReserveOutput),
     CapToolOutput(#[serde(deserialize_with = "or_default")] CapToolOutput),
+    DropImages(#[serde(deserialize_with = "or_default")] DropImages),
     ClearToolUses(#[serde(deserialize_with = "or_default")] ClearToolUses),
     TrimTurns(#[serde(deserialize_with = "or_default")] TrimTurns),
     Summarize(#[serde(deserialize_with = "or_default")] Summarize),
@@ -110,6 +116,7 @@ impl From<StepMap> for Step {
             StepMap::NormalizePrefix(params) => Self::NormalizePrefix(params),
             StepMap::ReserveOutput(params) => Self::ReserveOutput(params),
             StepMap::CapToolOutput(params) => Self::CapToolOutput(params),
+            StepMap::DropImages(params) => Self::DropImages(params),
             StepMap::ClearToolUses(params) => Self::ClearToolUses(params),
             StepMap::TrimTurns(params) => Self::TrimTurns(params),
             StepMap::Summarize(params) => Self::Summarize(params),
@@ -272,7 +279,7 @@ fn check(policy: &str, steps: &[Step]) -> Result<(), PolicyFault> {
             return Err(PolicyFault::Duplicate { policy, step: name });
         }
         let fault = match step {
-            Step::NormalizePrefix(_) => None,
+            Step::NormalizePrefix(_) | Step::DropImages(_) => None,
             Step::ReserveOutput(params) => params.fault(),
             Step::CapToolOutput(params) => params.fault(),
             Step::ClearToolUses(params) => params.fault(),

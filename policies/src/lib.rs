@@ -14,6 +14,7 @@ mod weights;
 
 mod cap_tool_output;
 mod clear_tool_uses;
+mod drop_images;
 mod error_output;
 pub mod extract;
 mod fit_context;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::cap_tool_output::CapToolOutput;
 use crate::clear_tool_uses::ClearToolUses;
 use crate::config::{PolicyConfig, Step};
+use crate::drop_images::DropImages;
 use crate::fit_context::FitContext;
 use crate::normalize_prefix::NormalizePrefix;
 use crate::reject_over::RejectOver;
@@ -25,6 +26,7 @@ pub(crate) fn every_step() -> Vec<Step> {
         Step::NormalizePrefix(NormalizePrefix::default()),
         Step::ReserveOutput(ReserveOutput::default()),
         Step::CapToolOutput(CapToolOutput::default()),
+        Step::DropImages(DropImages::default()),
         Step::ClearToolUses(ClearToolUses::default()),
         Step::TrimTurns(TrimTurns::default()),
         Step::Summarize(Summarize::default()),

@@ -41,8 +41,12 @@ impl<'a> Weights<'a> {
         if run.iter().all(|message| conversation.replaced(message).is_empty()) {
             return self.of(run);
         }
+        // A note that stands for what is not counted weighs from the start, so that a second pass finds no more.
+        let one = |message: &Message| self.of(std::slice::from_ref(message));
+        let grown = run.iter().flat_map(|message| conversation.replaced(message));
+        let grown: Tokens = grown.map(|edit| one(&edit.after).saturating_sub(one(&edit.before))).sum();
         let run: Vec<Message> = run.iter().map(|message| conversation.first_sent(message).clone()).collect();
-        self.of(&run)
+        self.of(&run) + grown
     }
 
     /// What edits took off the groups of these messages after they had gone out, in the order of the groups on

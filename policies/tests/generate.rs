@@ -20,6 +20,9 @@ pub(crate) fn body(units: &[Unit], limit: Option<u64>) -> String {
     )
 }
 
+/// An image part.
+pub(crate) const IMAGE: &str = r#"{"type":"image_url","image_url":{"url":"data:x"}}"#;
+
 const TOOLS: &str = r#"[{"type":"function","function":{"name":"b","parameters":{"type":"object","properties":{"y":{"type":"string"},"a":{"enum":["z","a"]}}}}}, {"type":"function","function":{"name":"a"}}]"#;
 
 /// A history of up to `most` units; it may begin with instructions.
@@ -48,7 +51,7 @@ fn system() -> impl Strategy<Value = Unit> {
 fn user() -> impl Strategy<Value = Unit> {
     let content = prop_oneof![
         6 => text(60).prop_map(|text| format!("\"{text}\"")),
-        1 => text(20).prop_map(|text| format!(r#"[{{"type":"text","text":"{text}"}},{{"type":"image_url","image_url":{{"url":"data:x"}}}}]"#)),
+        1 => text(20).prop_map(|text| format!(r#"[{{"type":"text","text":"{text}"}},{IMAGE}]"#)),
         1 => Just("\"\"".to_owned()),
     ];
     content

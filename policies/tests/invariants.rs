@@ -4,7 +4,7 @@ use plimsoll_policies::{Chain, Conversation, Message, NoSummaries, Refusal, Repo
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::generate::{Unit, body, history};
+use crate::generate::{IMAGE, Unit, body, history};
 use crate::support::{Counter, Memory, parse, run, steps};
 
 /// Every policy with parameters that make it act.
@@ -14,6 +14,8 @@ fn policies() -> Vec<Value> {
         json!({"reserve_output": {"default": 64, "min_output": 16}}),
         json!({"cap_tool_output": {"max_tokens": 60, "errors_exempt": false}}),
         json!({"cap_tool_output": {"head": 0.6, "min_savings": 0.0, "per_tool": {"look": 40}}}),
+        json!("drop_images"),
+        json!({"drop_images": {"keep_last": 0, "slack": 1}}),
         json!("clear_tool_uses"),
         json!({"clear_tool_uses": {"trigger": 0.1, "keep": 1, "clear_at_least": 60, "clear_inputs": true}}),
         json!({"trim_turns": {"keep": 3, "slack": 2}}),
@@ -68,6 +70,11 @@ fn check_bytes(before: &Conversation, after: &Conversation) -> Result<(), TestCa
             prop_assert_eq!(message.json(), original.json());
             continue;
         }
+        if message.role() == Role::User {
+            let json = message.json().replace(r#"{"type":"text","text":"[plimsoll: image removed]"}"#, IMAGE);
+            prop_assert_eq!(json, original.json());
+            continue;
+        }
         prop_assert!(message.json().len() < original.json().len());
         if message.role() == Role::Assistant {
             check_inputs(message, original)?;
@@ -94,7 +101,9 @@ fn check_inputs(message: &Message, original: &Message) -> Result<(), TestCaseErr
 
 /// Messages that went, and those that went down to a line, in the order of the history.
 fn cuts(conversation: &Conversation) -> (usize, Vec<Option<usize>>) {
-    let is_line = |message: &&Message| message.text().contains(" cleared, ");
+    let is_line = |message: &&Message| {
+        message.text().contains(" cleared, ") || message.text().contains("image removed")
+    };
     let lines = conversation.messages().iter().filter(is_line).map(number);
     (conversation.dropped().len(), lines.collect())
 }
@@ -146,7 +155,7 @@ fn check_report(
     prop_assert_eq!(report.tokens_after, count(&parse(&after.to_json())));
     prop_assert!(
         report.tokens_after <= report.tokens_before
-            || report.actions().iter().any(|(by, _)| *by == "summarize")
+            || report.actions().iter().any(|(by, _)| ["summarize", "drop_images"].contains(by))
     );
     prop_assert!(!has(chain, "fit_context") || report.tokens_after <= report.budget);
     prop_assert_eq!(report.rows.len(), chain.steps().len());

@@ -208,6 +208,30 @@ impl Message {
         parts.into_iter().filter_map(|part| text_of_part(raw, &part, content.start)).collect()
     }
 
+    /// The raw content parts in order; empty where the content is not a list.
+    pub(crate) fn parts(&self) -> Vec<Part<'_>> {
+        let Some(content) = self.inner.content.clone() else { return Vec::new() };
+        let raw = &self.inner.body[content.clone()];
+        let span = |part: &Span| content.start + part.start..content.start + part.end;
+        let parts = scan::elements(raw).unwrap_or_default();
+        parts.into_iter().map(|part| Part { raw: &raw[part.clone()], span: span(&part) }).collect()
+    }
+
+    /// This message with some of its parts replaced by other raw JSON, in the order of the parts.
+    pub(crate) fn with_parts(&self, edits: &[(Span, String)]) -> Self {
+        let Inner { body, span: own, slot, .. } = &*self.inner;
+        let mut json = String::with_capacity(own.len());
+        let mut done = own.start;
+        for (span, raw) in edits {
+            json.push_str(&body[done..span.start]);
+            json.push_str(raw);
+            done = span.end;
+        }
+        json.push_str(&body[done..own.end]);
+        let length = json.len();
+        Self::view(json.into(), 0..length, *slot, false)
+    }
+
     /// Decodes a string of the body.
     pub(crate) fn decode(&self, span: &Span) -> Option<scan::Decoded> {
         scan::decode(&self.inner.body[span.clone()])
@@ -252,6 +276,13 @@ impl Message {
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.inner).addr()
     }
+}
+
+/// A content part.
+pub(crate) struct Part<'a> {
+    pub(crate) raw: &'a str,
+    /// Where it stands in the body.
+    pub(crate) span: Span,
 }
 
 impl fmt::Debug for Message {

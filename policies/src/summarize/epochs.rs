@@ -123,7 +123,8 @@ impl Timeline {
 
     fn items(&self, snapshot: &Snapshot) -> Vec<Item> {
         let item = |group: &Group| {
-            let weight = snapshot.weights.of(&self.messages[group.range.clone()]);
+            let run = &self.messages[group.range.clone()];
+            let weight = snapshot.weights.first_sent(snapshot.conversation, run);
             let gone_at = self.places[group.range.clone()].iter().find_map(|place| place.gone_at);
             let fixed = matches!(group.kind, Kind::System | Kind::Summary) || self.holds_pinned(group);
             Item { weight, kind: group.kind, fixed, gone_at: gone_at.map(|slot| self.group_at(slot)) }
