@@ -60,16 +60,28 @@ impl Explain<'_> {
     /// Runs the chain over a chat request.
     pub fn run(&self, body: Arc<str>) -> Result<Explained, ParseError> {
         let before = Conversation::parse_chat(body)?;
-        let summaries = Unwritten { written: self.summaries, asked: Mutex::default() };
-        let context = Context { window: self.window, counter: self.counter, summaries: &summaries };
-        let outcome = loop {
-            match self.chain.apply(&before, &context) {
-                Ok(Verdict::Done { conversation, report }) => break Ok((conversation, report)),
-                Ok(Verdict::Ask(ask)) => summaries.asked().insert(ask.key),
-                Err(refusal) => break Err(refusal),
-            };
-        };
+        let context = Context { window: self.window, counter: self.counter, summaries: self.summaries };
+        let outcome = apply(self.chain, &before, &context);
         Ok(Explained { route: self.route.to_owned(), before, outcome })
+    }
+}
+
+/// Applies a chain without a model: a summary that was not written before counts as failed.
+///
+/// # Errors
+/// The chain refuses the conversation.
+pub fn apply(
+    chain: &Chain,
+    before: &Conversation,
+    context: &Context,
+) -> Result<(Conversation, Report), Refusal> {
+    let summaries = Unwritten { written: context.summaries, asked: Mutex::default() };
+    let context = Context { summaries: &summaries, ..*context };
+    loop {
+        match chain.apply(before, &context)? {
+            Verdict::Done { conversation, report } => return Ok((conversation, report)),
+            Verdict::Ask(ask) => summaries.asked().insert(ask.key),
+        };
     }
 }
 

@@ -30,5 +30,7 @@ pub mod live;
 pub mod assemble;
 pub mod readings;
 pub mod explain;
+pub mod replay;
+pub mod cases;
 pub mod admin;
 pub mod proxy;

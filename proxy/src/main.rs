@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{explain, serve, validate};
+use commands::{explain, policy, serve, validate};
 
 /// A sidecar that keeps LLM conversations inside the memory they have.
 ///
@@ -27,6 +27,9 @@ enum Command {
     Validate(validate::Args),
     /// Show what a route's policy would do with a conversation, without running a model
     Explain(explain::Args),
+    /// Test policies against cases, or replay recorded conversations through them
+    #[command(subcommand)]
+    Policy(policy::Command),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Policy(command) => policy::run(&command),
     };
     result.unwrap_or_else(|error| {
         eprintln!("plimsoll: {error:#}");

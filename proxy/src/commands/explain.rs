@@ -6,15 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
 use plimsoll_policies::{Chain, Refusal, Report, Tokens};
-use plimsoll_proxy::assemble;
-use plimsoll_proxy::config::{self, Config, EngineContext, ModelPaths, Upstream};
-use plimsoll_proxy::count::{Counter, Estimate};
+use plimsoll_proxy::config::Config;
 use plimsoll_proxy::explain::{self, Explain, Explained};
 
-use super::{FAULTS, Files, report, say};
+use super::route::{chosen, counter, window};
+use super::{FAULTS, Files, report, say, table};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -43,8 +40,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let config = &loaded.config;
     let body = read(&args.file, args.line)?;
-    let route = route(config, args.route.as_deref())?;
-    let counter = counter(config, route, &body)?;
+    let route = chosen(config, args.route.as_deref())?;
+    let counter = counter(config, route, explain::model(&body).as_deref())?;
     let explained = Explain {
         route: &route.name,
         chain: &Chain::build(&route.policy, config.policies.get(&route.policy).map_or(&[], Vec::as_slice)),
@@ -80,56 +77,6 @@ fn read(file: &Path, line: usize) -> anyhow::Result<Arc<str>> {
     }
 }
 
-fn route<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a config::Route> {
-    let known = || config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>().join(", ");
-    let found = match name {
-        Some(name) => config.routes.iter().find(|route| route.name == name),
-        None => config.routes.last(),
-    };
-    found.with_context(|| format!("no route `{}`: there are {}", name.unwrap_or_default(), known()))
-}
-
-/// The counter of a route's upstream, without loading its model.
-fn counter(config: &Config, route: &config::Route, body: &Arc<str>) -> anyhow::Result<Counter> {
-    let folder = match &config.upstreams[&route.upstream] {
-        Upstream::Engine(engine) => Some(folder(&engine.model)?),
-        Upstream::Http(http) => http.tokenizer.as_deref(),
-    };
-    Ok(match folder {
-        Some(folder) => Counter::Exact(assemble::exact(&route.upstream, folder)?),
-        None => {
-            let encoding = Estimate::encoding_for(explain::model(body).as_deref());
-            Counter::Estimate(Arc::new(Estimate::new(encoding)))
-        }
-    })
-}
-
-fn folder(paths: &ModelPaths) -> anyhow::Result<&Path> {
-    match paths {
-        ModelPaths::One(folder) => Ok(folder),
-        // The folders of one model share their tokenizer.
-        ModelPaths::ByDevice { cpu, cuda } => {
-            cpu.as_deref().or(cuda.as_deref()).context("the upstream names no model folder")
-        }
-    }
-}
-
-fn window(config: &Config, route: &config::Route, asked: Option<Tokens>) -> anyhow::Result<Tokens> {
-    let upstream = match &config.upstreams[&route.upstream] {
-        Upstream::Engine(engine) => match engine.context {
-            EngineContext::Tokens(tokens) => Some(tokens.into()),
-            EngineContext::Auto => {
-                Some(plimsoll_engine::Model::read(folder(&engine.model)?)?.context_length.into())
-            }
-        },
-        Upstream::Http(http) => http.context,
-    };
-    asked
-        .or(route.window)
-        .or(upstream)
-        .with_context(|| format!("the window of route `{}` is not known: say `--window TOKENS`", route.name))
-}
-
 fn print(explained: &Explained) {
     match &explained.outcome {
         Ok((_, report)) => print_report(&explained.route, report),
@@ -149,9 +96,7 @@ fn print_report(route: &str, report: &Report) {
         "window {} = budget {} + {} reserved for the answer",
         report.window, report.budget, report.reserved
     ));
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN);
-    table.set_header(["policy", "before", "after", "what", "touched", "why"]);
+    let mut table = table(&["policy", "before", "after", "what", "touched", "why"], &[1, 2, 4]);
     for row in &report.rows {
         let outcome = format!("{:?}", row.outcome).to_lowercase();
         table.add_row([
@@ -162,11 +107,6 @@ fn print_report(route: &str, report: &Report) {
             row.messages.to_string(),
             row.reason.clone(),
         ]);
-    }
-    for column in [1, 2, 4] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     say(table);
     say(format_args!(

@@ -1,25 +1,33 @@
 //! What the commands share.
 
+mod route;
+
 pub(crate) mod explain;
+pub(crate) mod policy;
 pub(crate) mod serve;
 pub(crate) mod validate;
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
 use plimsoll_proxy::config::{Faults, Sources};
 
 /// Faults were found.
 pub(crate) const FAULTS: u8 = 1;
 
+/// The configuration's usual name.
+const DEFAULT: &str = "config.yaml";
+
 /// Where the configuration comes from.
 #[derive(clap::Args)]
 pub(crate) struct Files {
     /// The configuration
-    #[arg(long, short, default_value = "config.yaml", value_name = "FILE")]
+    #[arg(long, short, default_value = DEFAULT, value_name = "FILE")]
     config: PathBuf,
     /// Override one option, like `routes.default.mode=shadow`; may be repeated
     #[arg(long = "set", value_name = "PATH=VALUE")]
@@ -27,6 +35,11 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// Whether there is one: nobody has to write a configuration to try a policy.
+    pub(crate) fn exist(&self) -> bool {
+        self.config.exists() || self.config != Path::new(DEFAULT)
+    }
+
     /// The sources, with this process's environment.
     pub(crate) fn sources(&self) -> anyhow::Result<Sources> {
         Ok(Sources {
@@ -39,6 +52,19 @@ impl Files {
             directory: std::env::current_dir().context("the working directory cannot be read")?,
         })
     }
+}
+
+/// An empty table; the columns in `figures` are aligned as numbers are.
+pub(crate) fn table(header: &[&str], figures: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header(header);
+    for column in figures {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
 }
 
 /// Prints to standard output. A reader that has left (`plimsoll explain .. | head`) is no error, and a sidecar whose
