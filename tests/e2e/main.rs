@@ -10,6 +10,7 @@ mod demo_samples;
 mod explain;
 mod ground_truth;
 mod operations;
+mod policy_commands;
 mod routes;
 mod summaries;
 mod telemetry;
