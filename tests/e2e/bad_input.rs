@@ -20,7 +20,7 @@ fn expect_error(reply: &Reply, status: u16, code: &str, part: &str) {
 fn bodies_that_are_no_chat_request() {
     let sidecar = Sidecar::start(&demo(1024, "chat"));
     let user = r#""messages":[{"role":"user","content":"hi"}]"#;
-    let cases: [(&str, &str, &str); 13] = [
+    let cases: [(&str, &str, &str); 16] = [
         ("{\"messages\": [", "invalid_json", "line 1"),
         ("[1,2]", "invalid_request", "object"),
         (r#"{"messages":{}}"#, "invalid_request", "`messages` must be an array"),
@@ -40,6 +40,9 @@ fn bodies_that_are_no_chat_request() {
         ),
         (r#"{"messages":[{"role":"user","content":"\ud800"}]}"#, "invalid_value", "messages[0]"),
         (&format!(r#"{{"temperature":"hot",{user}}}"#), "invalid_value", "temperature"),
+        (&format!(r#"{{"tools":"x",{user}}}"#), "invalid_value", "`tools`: must be an array"),
+        (&format!(r#"{{"tools":[7],{user}}}"#), "invalid_value", "tools[0]"),
+        (&format!(r#"{{"max_tokens":1.5,{user}}}"#), "invalid_value", "expected a whole number"),
         (&format!(r#"{{"n":3,{user}}}"#), "invalid_value", "more than one answer"),
         (&format!(r#"{{"max_tokens":100000,{user}}}"#), "context_length_exceeded", "100000"),
     ];

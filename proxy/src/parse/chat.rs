@@ -36,6 +36,22 @@ pub(super) fn model(conversation: &Conversation) -> Option<String> {
     conversation.field("model").and_then(|json| serde_json::from_str(json).ok())
 }
 
+/// Tools that the template could not show the model are refused: an agent without its tools is no agent.
+pub(super) fn check_tools(conversation: &Conversation) -> Result<(), MessageError> {
+    let tools = match conversation.field("tools").map(serde_json::from_str) {
+        None | Some(Ok(serde_json::Value::Null)) => return Ok(()),
+        Some(Ok(serde_json::Value::Array(tools))) => tools,
+        Some(_) => return Err(fault("tools".to_owned(), "must be an array of functions")),
+    };
+    match tools.iter().position(|tool| !tool["function"]["name"].is_string()) {
+        None => Ok(()),
+        Some(index) => {
+            let form = "must be `{\"type\": \"function\", \"function\": {\"name\": ...}}`";
+            Err(fault(format!("tools[{index}]"), form))
+        }
+    }
+}
+
 /// What a template would only stumble over is told apart here, message by message.
 pub(super) fn check_messages(conversation: &Conversation) -> Result<(), MessageError> {
     let messages = conversation.messages();

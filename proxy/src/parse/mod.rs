@@ -189,6 +189,7 @@ fn chat(request: Identified, payload: Payload) -> Result<Call, CallError> {
         Kind::Engine(engine) => {
             check_model(&request.live, engine, &route, model.as_deref())?;
             chat::check_messages(&conversation)?;
+            chat::check_tools(&conversation)?;
             let options = Options::read(conversation.fields(), engine.sampling())?;
             let input = Input::Chat(Chat { payload, conversation, model });
             Work::Generate { engine: engine.clone(), input, options }

@@ -145,7 +145,17 @@ impl Options {
 /// Where serde counts lines and columns, it counts in our excerpt, not in the client's body.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.split(" at line ").next().unwrap_or(&text).to_owned()
+    let text = text.split(" at line ").next().unwrap_or(&text);
+    // Clients know JSON's types, not ours.
+    let types = [
+        ("u32", "a whole number of at least 0"),
+        ("i32", "a whole number"),
+        ("i64", "a whole number"),
+        ("f32", "a number"),
+    ];
+    types.iter().fold(text.to_owned(), |text, (ours, theirs)| {
+        text.replace(&format!("expected {ours}"), &format!("expected {theirs}"))
+    })
 }
 
 impl Raw {
@@ -306,7 +316,7 @@ mod tests {
         ] {
             let error = read(json).unwrap_err();
             assert_eq!(error.param, param, "{json}");
-            assert!(!error.message.contains("line"), "{error}");
+            assert!(!error.message.contains("line") && !error.message.contains("u32"), "{error}");
         }
     }
 }
