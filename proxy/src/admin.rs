@@ -1,6 +1,7 @@
-//! The admin listener: health, metrics, state, configuration, explain. Never on the data port, never traced.
+//! The admin listener: status page, health, metrics, state, configuration, explain. Never on the data port, never traced.
 
 mod guard;
+mod page;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,6 +56,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .layer(DefaultBodyLimit::max(limit))
         .layer(middleware::from_fn_with_state(admin.clone(), guard::token));
     let open = Router::new()
+        .route("/", get(page::page))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics));
@@ -99,6 +101,7 @@ async fn state(State(admin): State<Admin>) -> Json<Value> {
             })
         })
         .collect();
+    let (requests, totals) = admin.0.shared.telemetry.recent();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": admin.0.started.elapsed().as_secs(),
@@ -110,6 +113,8 @@ async fn state(State(admin): State<Admin>) -> Json<Value> {
         },
         "routes": routes,
         "upstreams": readings::state(&live),
+        "totals": totals,
+        "requests": requests,
     }))
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{explain, policy, serve, validate};
+use commands::{explain, policy, ps, serve, validate};
 
 /// A sidecar that keeps LLM conversations inside the memory they have.
 ///
@@ -30,6 +30,8 @@ enum Command {
     /// Test policies against cases, or replay recorded conversations through them
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Show a running sidecar's engines: model, device, memory, slots, queue
+    Ps(ps::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(command) => policy::run(&command),
+        Command::Ps(args) => ps::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("plimsoll: {error:#}");

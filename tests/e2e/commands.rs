@@ -83,7 +83,7 @@ fn a_model_folder_with_a_missing_file_is_named() {
 fn help_tells_of_every_command() {
     let (good, printed) = run(plimsoll().arg("--help"));
     assert!(
-        good && ["serve", "validate", "explain"].iter().all(|command| printed.contains(command)),
+        good && ["serve", "validate", "explain", "ps"].iter().all(|command| printed.contains(command)),
         "{printed}"
     );
 }

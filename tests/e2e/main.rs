@@ -12,6 +12,7 @@ mod ground_truth;
 mod operations;
 mod policy_commands;
 mod routes;
+mod status;
 mod summaries;
 mod telemetry;
 mod tooling;

@@ -4,6 +4,7 @@ mod route;
 
 pub(crate) mod explain;
 pub(crate) mod policy;
+pub(crate) mod ps;
 pub(crate) mod serve;
 pub(crate) mod validate;
 

@@ -62,7 +62,7 @@ fn greet(running: &Running) {
     say(format_args!(
         "plimsoll {version} serves
   clients    http://{data}/v1   (OPENAI_BASE_URL=http://{data}/v1)
-  operators  http://{admin}/state   /metrics /config /readyz
+  operators  http://{admin}/   (status page; /state /metrics /config /readyz)
 try:
   curl http://{data}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{body}'"

@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use super::recent::millis;
 use super::record::{Outcome, PolicyFacts, RequestRecord};
 
 /// How log lines look.
@@ -102,11 +103,6 @@ fn actions(facts: &PolicyFacts) -> Option<String> {
     let actions: Vec<String> =
         facts.actions.iter().map(|action| format!("{}={}", action.policy, action.messages)).collect();
     (!actions.is_empty()).then(|| actions.join(", "))
-}
-
-/// Milliseconds to three decimals: a log is read by people.
-fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod names;
 mod otlp;
 mod propagation;
 mod readings;
+mod recent;
 mod record;
 mod request;
 mod spans;
@@ -38,6 +39,7 @@ pub use load::{LoadFacts, LoadSpan};
 pub use names::GenAi;
 pub use otlp::{Otlp, Protocol};
 pub use readings::{Component, EngineReadings};
+pub use recent::{ActionSummary, RequestSummary, Totals};
 pub use record::{
     Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
 };
@@ -47,6 +49,7 @@ use export::Exports;
 use metrics::Instruments;
 use names::GenAiNames;
 use readings::Source;
+use recent::Recent;
 
 /// What telemetry needs to know to start.
 #[derive(Debug, Clone)]
@@ -108,6 +111,7 @@ struct Shared {
     gen_ai: &'static GenAiNames,
     trust_incoming: bool,
     instruments: Instruments,
+    recent: Recent,
     source: Arc<Source>,
     exports: Exports,
 }
@@ -127,6 +131,7 @@ impl Telemetry {
             gen_ai: config.gen_ai.names(),
             trust_incoming: config.trust_incoming,
             instruments: Instruments::new(&meter, config.gen_ai.names()),
+            recent: Recent::default(),
             source,
             exports,
         })))
@@ -158,6 +163,12 @@ impl Telemetry {
     /// A new configuration was refused; the old one stays.
     pub fn config_refused(&self) {
         self.0.instruments.config_refused();
+    }
+
+    /// The last finished requests, newest first, and the sums over all since the start.
+    #[must_use]
+    pub fn recent(&self) -> (Vec<RequestSummary>, Totals) {
+        self.0.recent.read()
     }
 
     /// All metrics in Prometheus' text format, for `/metrics`. Its content type is `text/plain; version=0.0.4`.

@@ -148,6 +148,7 @@ impl Drop for Request {
         let context = self.live.context();
         let trace = context.is_valid().then(|| context.trace_id().to_string());
         log::request(record, took, trace.as_deref());
+        self.shared.recent.finished(record, took, trace);
     }
 }
 

@@ -1,0 +1,177 @@
+//! The status page, and `plimsoll ps`, which read the same state.
+
+use std::collections::BTreeSet;
+
+use plimsoll_tests::http::get_with;
+use plimsoll_tests::shared::{demo, one_engine};
+use plimsoll_tests::{Sidecar, get, plimsoll, post};
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::tooling::run;
+
+/// More than the window of [`demo`] at 1024 holds, so that the policy has to act.
+fn long_talk() -> Value {
+    let turns = (0..40).flat_map(|turn| {
+        let question =
+            format!("Tell me about ship number {turn} and what it carries over the seas of the world.");
+        let answer = format!("Ship number {turn} carries goods, and a line is painted on her hull.");
+        [json!({"role": "user", "content": question}), json!({"role": "assistant", "content": answer})]
+    });
+    let last = json!({"role": "user", "content": "What is the KV cache?"});
+    json!({"model": "demo", "messages": turns.chain([last]).collect::<Vec<_>>()})
+}
+
+fn chat(sidecar: &Sidecar, body: &Value) -> plimsoll_tests::Reply {
+    post(&format!("{}/v1/chat/completions", sidecar.data_url), body)
+}
+
+fn state(sidecar: &Sidecar) -> Value {
+    get(&format!("{}/state", sidecar.admin_url)).ok()
+}
+
+#[test]
+fn finished_requests_are_in_the_state_without_their_words() {
+    let sidecar = Sidecar::start(&demo(1024, "chat"));
+    let reply = chat(&sidecar, &long_talk());
+    let answer = reply.ok();
+    let refused = json!({"model": "demo", "messages": [{"role": "user", "content": "word ".repeat(3000)}]});
+    assert_eq!(chat(&sidecar, &refused).status, 400);
+    // A record is finished when its holders are dropped, which may be after the answer arrived.
+    let state = loop {
+        let state = state(&sidecar);
+        if state["totals"]["requests"] == 2 {
+            break state;
+        }
+        std::thread::yield_now();
+    };
+    let by_id = |id: &str| {
+        let requests = state["requests"].as_array().expect("requests");
+        requests.iter().find(|request| request["id"] == id).expect("it is kept").clone()
+    };
+    let request = by_id(&reply.header("x-plimsoll-request-id"));
+    assert_eq!((&request["status"], &request["outcome"]), (&json!(200), &json!("completed")));
+    assert_eq!(request["tokens_after"].to_string(), reply.header("x-plimsoll-tokens-after"));
+    assert_eq!(request["tokens_before"].to_string(), reply.header("x-plimsoll-tokens-before"));
+    assert_eq!(request["output_tokens"], answer["usage"]["completion_tokens"]);
+    assert_eq!(request["route"], "default");
+    let totals = &state["totals"];
+    assert_eq!(totals["by_outcome"], json!({"completed": 1, "rejected": 1}));
+    assert_eq!(
+        (&totals["tokens_before"], &totals["tokens_sent"]),
+        (&request["tokens_before"], &request["tokens_after"])
+    );
+    let rule = request["actions"][0]["policy"].as_str().expect("a rule");
+    assert_eq!(totals["removed_by_action"][rule], request["actions"][0]["tokens_removed"]);
+    assert!(!state.to_string().contains("ship number"), "{state}");
+}
+
+#[test]
+fn the_page_runs_its_own_script_alone() {
+    let sidecar = Sidecar::start(&demo(1024, "chat"));
+    let page = get(&format!("{}/", sidecar.admin_url));
+    assert_eq!((page.status, page.header("content-type").as_str()), (200, "text/html; charset=utf-8"));
+    assert_eq!(page.header("x-frame-options"), "DENY");
+    let policy = page.header("content-security-policy");
+    for part in ["default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"]
+    {
+        assert!(policy.contains(part), "{part} is not in {policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let text = page.text();
+    assert_eq!((text.matches("<script").count(), text.matches("<style").count()), (1, 1));
+    // What the policy would refuse: code, styles and files from elsewhere.
+    let refused = Regex::new(r#"(?i)https?://|\bon\w+=|\bstyle=|<iframe|innerHTML"#).unwrap();
+    let found: Vec<_> = refused.find_iter(&text).map(|found| found.as_str()).collect();
+    assert_eq!(found, Vec::<&str>::new());
+    assert_eq!(get(&format!("{}/", sidecar.data_url)).status, 404);
+}
+
+#[test]
+fn the_page_reads_what_the_state_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, demo(1024, "chat")).unwrap();
+    let sidecar = Sidecar::watch(&file);
+    chat(&sidecar, &long_talk()).ok();
+    std::fs::write(&file, demo(1024, "nonsense")).unwrap();
+    let state = loop {
+        let state = state(&sidecar);
+        if state["totals"]["requests"] == 1 && !state["config"]["file"]["last_error"].is_null() {
+            break state;
+        }
+        std::thread::yield_now();
+    };
+    let page = get(&format!("{}/", sidecar.admin_url)).text();
+    for (name, pointer) in [
+        ("state", ""),
+        ("config", "/config"),
+        ("file", "/config/file"),
+        ("error", "/config/file/last_error"),
+        ("fault", "/config/file/last_error/faults/0"),
+        ("totals", "/totals"),
+        ("engine", "/upstreams/local"),
+        ("slot", "/upstreams/local/slots/0"),
+        ("route", "/routes/0"),
+        ("request", "/requests/0"),
+        ("action", "/requests/0/actions/0"),
+    ] {
+        let object = state.pointer(pointer).unwrap_or(&Value::Null);
+        let object = object.as_object().unwrap_or_else(|| panic!("{pointer} is not in {state}"));
+        let field = Regex::new(&format!(r"\b{name}\.([a-z_]+)")).unwrap();
+        let fields: BTreeSet<_> = field.captures_iter(&page).map(|found| found[1].to_owned()).collect();
+        assert!(!fields.is_empty(), "the page reads nothing of `{name}`");
+        for field in fields {
+            assert!(object.contains_key(&field), "the page reads `{name}.{field}`, not in {object:?}");
+        }
+    }
+}
+
+#[test]
+fn the_page_is_open_and_its_figures_are_not() {
+    let config =
+        demo(1024, "chat").replace("admin: 127.0.0.1:0", "admin: 127.0.0.1:0, admin_token: open-sesame");
+    let sidecar = Sidecar::start(&config);
+    assert_eq!(get(&format!("{}/", sidecar.admin_url)).status, 200);
+    let url = format!("{}/state", sidecar.admin_url);
+    assert_eq!(get(&url).status, 401);
+    assert_eq!(get_with(&url, &[("authorization", "Bearer open-sesame")]).status, 200);
+
+    let ps = |arguments: &[&str]| {
+        plimsoll().args(["ps", "--admin", &sidecar.admin_url]).args(arguments).output().unwrap()
+    };
+    let refused = ps(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--token"), "{refused:?}");
+    assert!(ps(&["--token", "open-sesame"]).status.success());
+}
+
+#[test]
+fn ps_shows_the_engines() {
+    let engine = "model: engine/demo/model, name: demo, slots: 3, context: 512";
+    let sidecar = Sidecar::start(&one_engine(engine, "policy: chat"));
+    let (good, printed) = run(plimsoll().args(["ps", "--admin", &sidecar.admin_url]));
+    assert!(good, "{printed}");
+    for part in
+        ["configuration 1 (", "| local", "| demo", "| cpu", " MiB / ", " 0/3 |", "|     0 |", "|     512 |"]
+    {
+        assert!(printed.contains(part), "{part} is not in\n{printed}");
+    }
+    let json = plimsoll().args(["ps", "--json", "--admin", &sidecar.admin_url]).output().unwrap();
+    let printed: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(printed["upstreams"]["local"]["context_tokens"], 512);
+}
+
+#[test]
+fn ps_says_where_nobody_answers() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for (address, part) in
+        [(nobody.as_str(), "no sidecar answers"), ("https://localhost", "http://"), ("a b", "no URL")]
+    {
+        let output = plimsoll().args(["ps", "--admin", address]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{address}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(part), "{output:?}");
+    }
+}
