@@ -91,6 +91,8 @@ fn wrong_values_are_refused_with_their_path() {
         ("sidecar.models.hostPath=a,sidecar.models.emptyDir=b", "/sidecar/models"),
         ("app.image.tag=", "/app/image/tag"),
         ("service.type=External", "/service/type"),
+        ("rules.enabled=maybe", "/rules/enabled"),
+        ("dashboards.label=a", "'label' not allowed"),
         ("config=", "/config"),
         ("sidecar.drainSeconds=55", "terminationGracePeriodSeconds must exceed"),
     ];
@@ -165,7 +167,7 @@ fn environment() -> [(&'static str, String); 5] {
     ]
 }
 
-fn chart() -> PathBuf {
+pub(crate) fn chart() -> PathBuf {
     root().join("charts/plimsoll")
 }
 
@@ -177,12 +179,12 @@ fn golden(example: &str) -> PathBuf {
     chart().join("examples").join(example).join("rendered.yaml")
 }
 
-fn validator() -> Option<PathBuf> {
+pub(crate) fn validator() -> Option<PathBuf> {
     tool(".venv/bin/kubernetes-validate")
 }
 
 /// `helm template` of the chart, for values to be added.
-fn template(helm: &Path) -> Command {
+pub(crate) fn template(helm: &Path) -> Command {
     let mut template = Command::new(helm);
     template.args(["template", "plimsoll"]).arg(chart());
     template
@@ -197,12 +199,12 @@ fn validate_examples(versions: &[&str]) {
     }
 }
 
-fn validate(validator: &Path, file: &Path, version: &str) {
+pub(crate) fn validate(validator: &Path, file: &Path, version: &str) {
     stdout(Command::new(validator).args(["--strict", "--quiet", "-k", version]).arg(file));
 }
 
 /// The lines below `key` that are indented deeper than it, without that indentation.
-fn section(text: &str, key: &str) -> String {
+pub(crate) fn section(text: &str, key: &str) -> String {
     let depth = |line: &str| line.len() - line.trim_start().len();
     let mut lines = text.lines().skip_while(|line| line.trim() != key);
     let indent = depth(lines.next().expect("the key is in the text"));

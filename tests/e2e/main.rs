@@ -9,6 +9,7 @@ mod demo_code;
 mod demo_samples;
 mod explain;
 mod ground_truth;
+mod monitoring;
 mod operations;
 mod policy_commands;
 mod routes;

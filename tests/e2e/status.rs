@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::tooling::run;
 
 /// More than the window of [`demo`] at 1024 holds, so that the policy has to act.
-fn long_talk() -> Value {
+pub(crate) fn long_talk() -> Value {
     let turns = (0..40).flat_map(|turn| {
         let question =
             format!("Tell me about ship number {turn} and what it carries over the seas of the world.");
