@@ -14,11 +14,15 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::body::{Body, BrokenOff};
 use crate::config::Limits;
 use crate::stack::Stack;
+
+/// How long to wait for others to free what an accept lacked.
+const RECOVERY: Duration = Duration::from_millis(100);
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +53,7 @@ pub async fn serve(listener: TcpListener, stack: Stack, settings: Settings, stop
     let server = server(&settings);
     let open = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+    let closing = CancellationToken::new();
     let mut stop = pin!(stop);
     loop {
         let (stream, place) = tokio::select! {
@@ -56,16 +61,28 @@ pub async fn serve(listener: TcpListener, stack: Stack, settings: Settings, stop
             accepted = accept(&listener, &places) => accepted,
         };
         let stack = stack.clone().map_request(received);
-        let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
-        let connection = open.watch(connection.into_owned());
+        let (server, watcher) = (server.clone(), open.watcher());
+        let (closing, patience) = (closing.clone(), settings.head_timeout);
         tokio::spawn(async move {
             let _place = place;
+            // Until the first bytes tell the version no timer of hyper's runs.
+            let mut first = [0];
+            let spoke = tokio::select! {
+                spoke = tokio::time::timeout(patience, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(_))),
+                () = closing.cancelled() => false,
+            };
+            if !spoke {
+                return;
+            }
+            let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
+            let connection = watcher.watch(connection.into_owned());
             if let Err(error) = connection.await {
                 tracing::debug!(target: "plimsoll", %error, "connection ended early");
             }
         });
     }
     drop(listener);
+    closing.cancel();
     if tokio::time::timeout(settings.drain, open.shutdown()).await.is_err() {
         tracing::warn!(target: "plimsoll", drain = ?settings.drain, "requests were still open at the end of the drain");
     }
@@ -83,7 +100,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
             // Out of file descriptors, or the client left already: neither ends the listener.
             Err(error) => {
                 tracing::warn!(target: "plimsoll", %error, "could not accept a connection");
-                tokio::task::yield_now().await;
+                tokio::time::sleep(RECOVERY).await;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, HeaderMap};
@@ -10,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
+use tokio::time::Sleep;
 use tower::BoxError;
 
 /// A request or response body of the data listener.
@@ -193,6 +195,49 @@ impl<O: Observe + Unpin> http_body::Body for Observed<O> {
             Poll::Pending => {}
         }
         polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body that may not pause for longer than its patience. Its length and end stay known: hyper asks for no more
+/// frames once a known length is sent, and whoever watches must see the end then.
+struct Impatient {
+    inner: Body,
+    patience: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// Breaks a body off where it pauses for longer than `patience`.
+pub fn impatient(inner: Body, patience: Duration) -> Body {
+    Impatient { inner, patience, pause: None }.boxed_unsync()
+}
+
+impl http_body::Body for Impatient {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if polled.is_ready() {
+            self.pause = None;
+            return polled;
+        }
+        let patience = self.patience;
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        pause.as_mut().poll(cx).map(|()| {
+            let pause = humantime::format_duration(patience);
+            Some(Err(BrokenOff::new(format!("nothing came for {pause}"))))
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The one place where an error becomes a status and a body, in the caller's dialect.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
@@ -116,7 +117,7 @@ where
             };
             let fault = fault(&error);
             if fault.status.is_server_error() {
-                tracing::warn!(%error, code = fault.code, "request failed");
+                tracing::warn!(target: "plimsoll", error = causes(&error), code = fault.code, "request failed");
                 span.failed(fault.status, fault.code);
             } else {
                 span.rejected(fault.status, fault.code);
@@ -124,6 +125,12 @@ where
             Ok(fault.response())
         })
     }
+}
+
+/// An error and what lies beneath it, for the log alone.
+fn causes(error: &BoxError) -> String {
+    let chain = std::iter::successors(Some(error.as_ref() as &dyn Error), |error| (*error).source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What a client is told of an error of any step.

@@ -179,6 +179,21 @@ fn what_the_upstream_refuses_is_passed_on() {
 }
 
 #[test]
+fn an_answer_of_known_length_is_recorded_with_its_usage() {
+    let usage = r#"{"usage":{"prompt_tokens":7,"completion_tokens":2}}"#;
+    let mock = Mock::start(vec![Answer::json(usage)]);
+    let sidecar = sidecar(&mock, "policy: chat");
+    assert_eq!(
+        chat(&sidecar, r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#, &[]).status,
+        200
+    );
+    let state = plimsoll_tests::get(&format!("{}/state", sidecar.admin_url)).ok();
+    let request = &state["requests"][0];
+    assert_eq!(request["outcome"], "completed", "{request}");
+    assert_eq!(request["output_tokens"], 2, "{request}");
+}
+
+#[test]
 fn other_paths_are_forwarded() {
     let mock = Mock::start(vec![Answer::json("[]")]);
     let sidecar = sidecar(&mock, "policy: chat");

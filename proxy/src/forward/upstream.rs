@@ -6,21 +6,22 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use plimsoll_policies::Conversation;
 use thiserror::Error;
-use tower::BoxError;
-use tower_http::timeout::TimeoutBody;
+use tokio::net::TcpStream;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, ServiceBuilder};
 
 use super::usage::Tail;
 use crate::admit::Sending;
-use crate::body::{Body, BrokenOff, Observe, full, observed};
+use crate::body::{Body, BrokenOff, Observe, full, impatient, observed};
 use crate::config::{self, Secret};
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
 use crate::stamp;
@@ -86,11 +87,14 @@ impl UpstreamError {
     }
 }
 
+/// Makes connections, TLS included, within `timeouts.connect`.
+type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+
 /// A server that speaks OpenAI's API, and the connections to it.
 pub struct HttpUpstream {
     name: String,
     settings: config::HttpUpstream,
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: Client<Connector, Body>,
 }
 
 /// The upstream's client cannot be built.
@@ -115,7 +119,6 @@ impl HttpUpstream {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(settings.timeouts.connect));
         let https = match &settings.ca_file {
             None => HttpsConnectorBuilder::new().with_native_roots().map_err(ClientError::Roots)?,
             Some(path) => {
@@ -124,10 +127,12 @@ impl HttpUpstream {
             }
         };
         let https = https.https_or_http().enable_all_versions().wrap_connector(tcp);
+        // Around both: a server that takes the connection and never answers the handshake is unreachable, too.
+        let connector = ServiceBuilder::new().timeout(settings.timeouts.connect).service(https);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
-            .build(https);
+            .build(Connector::new(connector));
         Ok(Self { name: name.to_owned(), settings, client })
     }
 
@@ -205,9 +210,11 @@ impl HttpUpstream {
         span: Option<ChatSpan>,
     ) -> Response<Body> {
         let (mut head, body) = response.into_parts();
+        // The version is the upstream's own; the client has the one it speaks.
+        head.version = Version::HTTP_11;
         strip_hop_by_hop(&mut head.headers);
         head.headers.extend(stamps);
-        let body = TimeoutBody::new(self.settings.timeouts.idle, body).map_err(BrokenOff::new).boxed_unsync();
+        let body = impatient(body.map_err(BrokenOff::new).boxed_unsync(), self.settings.timeouts.idle);
         Response::from_parts(head, observed(body, Watch { tail: Tail::default(), span }))
     }
 }

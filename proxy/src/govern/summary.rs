@@ -26,9 +26,14 @@ impl Default for SummaryMemo {
 }
 
 impl SummaryMemo {
-    /// Remembers what became of an [`Ask`]; `None` where no summary could be written.
+    /// Remembers what became of an [`Ask`]; `None` where no summary could be written. A text that somebody else wrote
+    /// meanwhile stays: prompts with it are out already.
     pub fn remember(&self, key: SpanKey, text: Option<String>) {
-        self.0.insert(key, text.map_or(Recorded::Failed, Recorded::Text));
+        match text {
+            Some(text) => self.0.insert(key, Recorded::Text(text)),
+            None if self.0.get(&key).is_none() => self.0.insert(key, Recorded::Failed),
+            None => {}
+        }
     }
 }
 

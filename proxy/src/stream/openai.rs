@@ -46,6 +46,8 @@ pub struct Collected {
 struct ToolCall {
     name: String,
     arguments: String,
+    /// Whether its arguments came to their end.
+    whole: bool,
 }
 
 impl Reply {
@@ -56,14 +58,14 @@ impl Reply {
             match piece {
                 Piece::Text(text) => self.collected.text.push_str(&text),
                 Piece::CallStart { name, .. } => {
-                    self.collected.calls.push(ToolCall { name, arguments: String::new() });
+                    self.collected.calls.push(ToolCall { name, arguments: String::new(), whole: false });
                 }
                 Piece::CallArguments { json_fragment, .. } => {
                     if let Some(call) = self.collected.calls.last_mut() {
                         call.arguments.push_str(&json_fragment);
                     }
                 }
-                Piece::CallEnd { .. } => {}
+                Piece::CallEnd { .. } => self.call_ended(),
             }
         }
     }
@@ -126,10 +128,14 @@ impl Reply {
                 Piece::CallArguments { index, json_fragment } => {
                     json!({"tool_calls": [{"index": index, "function": {"arguments": json_fragment}}]})
                 }
-                Piece::CallEnd { .. } => continue,
+                Piece::CallEnd { .. } => {
+                    self.call_ended();
+                    continue;
+                }
             };
             if matches!(piece, Piece::CallStart { .. }) {
-                self.collected.calls.push(ToolCall { name: String::new(), arguments: String::new() });
+                let (name, arguments) = (String::new(), String::new());
+                self.collected.calls.push(ToolCall { name, arguments, whole: false });
             }
             chunks.push(self.chunk(&delta, None, tokens));
             tokens = &[];
@@ -156,8 +162,16 @@ impl Reply {
         chunks
     }
 
+    fn call_ended(&mut self) {
+        if let Some(call) = self.collected.calls.last_mut() {
+            call.whole = true;
+        }
+    }
+
+    /// Clients parse the arguments where they are told `tool_calls`: a call that was cut off is not one.
     fn finish(&self, end: &End) -> &'static str {
-        if self.collected.calls.is_empty() { end.finish } else { "tool_calls" }
+        let calls = &self.collected.calls;
+        if !calls.is_empty() && calls.iter().all(|call| call.whole) { "tool_calls" } else { end.finish }
     }
 
     fn text_delta(&self, text: &str) -> Value {
