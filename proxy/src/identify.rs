@@ -27,7 +27,10 @@ pub enum Api {
 impl Api {
     /// Reads a request line.
     pub fn of(method: &Method, path: &str) -> Self {
-        match (method, path) {
+        // Many servers read `//v1/` and `/v1//` as `/v1/`: another spelling must not lead round a policy.
+        let plain: String =
+            path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect();
+        match (method, plain.as_str()) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::GET, "/v1/models") => Self::Models,

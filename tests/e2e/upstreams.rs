@@ -194,6 +194,18 @@ fn an_answer_of_known_length_is_recorded_with_its_usage() {
 }
 
 #[test]
+fn another_spelling_of_the_path_is_governed_too() {
+    let mock = Mock::start(Vec::new());
+    let sidecar = sidecar(&mock, "policy: agent");
+    for path in ["//v1/chat/completions", "/v1/chat/completions/", "/v1//chat/completions"] {
+        let reply = post_with(&format!("{}{path}", sidecar.data_url), ODD.as_bytes().to_vec(), &[]);
+        assert_eq!(reply.header("x-plimsoll-mode"), "enforce", "{path}");
+    }
+    let lines: Vec<_> = mock.seen().into_iter().map(|seen| seen.line).collect();
+    assert_eq!(lines[0], "POST //v1/chat/completions", "it is forwarded as it came");
+}
+
+#[test]
 fn other_paths_are_forwarded() {
     let mock = Mock::start(vec![Answer::json("[]")]);
     let sidecar = sidecar(&mock, "policy: chat");
