@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use plimsoll_policies::config::PolicyConfig;
-use plimsoll_policies::{Conversation, Message, ParseError, Refusal, Report, Tokens};
+use plimsoll_policies::{Conversation, ParseError, Refusal, Report, Tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
+
+use crate::explain;
+use crate::replay::said;
 
 /// Lines around a difference.
 const CONTEXT: usize = 3;
@@ -170,11 +173,9 @@ impl Want {
             Some(wanted) => checked.put("tokens_after", json!(report.tokens_after), Some(json!(wanted))),
         }
         if let Some(wanted) = &self.messages {
-            let read = |message: &Message| serde_json::from_str::<Value>(message.json()).unwrap_or_default();
-            let got: Value = conversation.messages().iter().map(read).collect();
-            checked.put("messages", got, Some(json!(wanted)));
+            checked.put("messages", explain::messages(conversation), Some(json!(wanted)));
         }
-        let text = said(conversation);
+        let text: String = conversation.messages().iter().map(|message| said(message) + "\n").collect();
         let has = |texts: &[String], has: bool| -> Value {
             texts.iter().filter(|part| text.contains(part.as_str()) == has).cloned().collect()
         };
@@ -193,18 +194,6 @@ impl Want {
             && lacks.is_empty()
             && !refused
     }
-}
-
-/// The text of all messages and of their tool calls.
-fn said(conversation: &Conversation) -> String {
-    let mut said = String::new();
-    for message in conversation.messages() {
-        said.extend([message.text(), "\n"]);
-        for call in message.tool_calls() {
-            said.extend([call.name.as_str(), " ", &call.arguments, "\n"]);
-        }
-    }
-    said
 }
 
 impl Checked {

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll_policies::{
-    Chain, Context, Conversation, CountTokens, NoSummaries, ParseError, Recorded, Refusal, Report, SpanKey,
-    Summaries, Tokens, Verdict,
+    Chain, Context, Conversation, CountTokens, Message, NoSummaries, ParseError, Recorded, Refusal, Report,
+    SpanKey, Summaries, Tokens, Verdict,
 };
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -124,11 +124,7 @@ impl Explained {
                     "report": report,
                 });
                 if messages {
-                    value["messages"] = conversation
-                        .messages()
-                        .iter()
-                        .map(|message| serde_json::from_str::<Value>(message.json()).unwrap_or_default())
-                        .collect();
+                    value["messages"] = self::messages(conversation);
                 }
                 value
             }
@@ -137,6 +133,12 @@ impl Explained {
             }
         }
     }
+}
+
+/// The messages of a conversation as JSON, as they would be sent.
+pub fn messages(conversation: &Conversation) -> Value {
+    let read = |message: &Message| serde_json::from_str::<Value>(message.json()).unwrap_or_default();
+    conversation.messages().iter().map(read).collect()
 }
 
 fn figures(refusal: &Refusal) -> Value {

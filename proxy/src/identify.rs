@@ -89,7 +89,7 @@ pub enum IdentifyError {
 /// Finds the API and the candidate routes of a request.
 pub fn identify(shared: &Shared, received: Received) -> Result<Identified, IdentifyError> {
     let live = shared.live.load_full();
-    let Received { request, span, in_flight } = received;
+    let Received { request, api, span, in_flight } = received;
     if in_flight > live.limits.requests {
         return Err(IdentifyError::Full { limit: live.limits.requests });
     }
@@ -98,7 +98,6 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
     if head.method == Method::CONNECT || absolute {
         return Err(IdentifyError::NotAProxy);
     }
-    let api = Api::of(&head.method, head.uri.path());
     let candidates: Vec<_> = live.routes.iter().filter(|route| route.takes(&head)).cloned().collect();
     if candidates.is_empty() {
         return Err(IdentifyError::NoRoute { path: head.uri.path().to_owned() });

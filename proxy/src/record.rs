@@ -22,6 +22,8 @@ pub const REQUEST_ID: &str = "x-plimsoll-request-id";
 pub struct Received {
     /// The request as it came.
     pub request: Request<Body>,
+    /// The API that its request line names.
+    pub api: Api,
     /// Its record.
     pub span: RequestSpan,
     /// Requests in flight, this one included.
@@ -78,16 +80,17 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // Ids that sort by time make a log readable.
         let id = uuid::Uuid::now_v7().simple().to_string();
+        let api = Api::of(request.method(), request.uri().path());
         let span = self.shared.telemetry.request(&Incoming {
             id: id.clone(),
             method: request.method(),
             path: request.uri().path(),
-            template: Api::of(request.method(), request.uri().path()).template(),
+            template: api.template(),
             headers: request.headers(),
             client: request.extensions().get().copied(),
         });
         let (guard, in_flight) = InFlight::enter(&self.in_flight);
-        let answer = self.inner.call(Received { request, span: span.clone(), in_flight });
+        let answer = self.inner.call(Received { request, api, span: span.clone(), in_flight });
         Box::pin(async move {
             let Ok(response) = answer.await;
             let status = response.status();

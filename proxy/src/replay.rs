@@ -194,7 +194,7 @@ fn recall_of(before: &Conversation, after: &Conversation) -> Option<f64> {
 }
 
 /// The text of a message and of its tool calls.
-fn said(message: &Message) -> String {
+pub(crate) fn said(message: &Message) -> String {
     let calls = message.tool_calls().iter();
     calls.fold(message.text().to_owned(), |text, call| format!("{text}\n{} {}", call.name, call.arguments))
 }

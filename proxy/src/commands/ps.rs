@@ -7,8 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use bytesize::ByteSize;
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
@@ -16,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use plimsoll_proxy::config::{Config, Listen};
 use serde_json::Value;
 
-use super::{Files, say};
+use super::{Files, say, table};
 
 /// A sidecar answers at once, or something else is at its address.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,16 +116,10 @@ fn print(admin: &str, state: &Value) {
         config["generation"],
         text(&config["hash"]),
     ));
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN);
-    table.set_header(COLUMNS);
+    let figures: Vec<usize> = (4..COLUMNS.len()).collect();
+    let mut table = table(&COLUMNS, &figures);
     for (name, upstream) in state["upstreams"].as_object().into_iter().flatten() {
         table.add_row(row(name, upstream));
-    }
-    for column in 4..COLUMNS.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     say(table);
     for warning in warnings(config) {
