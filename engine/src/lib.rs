@@ -131,6 +131,13 @@ impl Engine {
         self.0.meter.read()
     }
 
+    /// Bytes of KV cache that running requests have not reserved, and bytes there are. Cheaper than
+    /// [`Engine::memory`]: no driver is asked.
+    pub fn kv_room(&self) -> (u64, u64) {
+        let limit = self.0.budget.limit();
+        (limit.saturating_sub(self.0.budget.reserved()), limit)
+    }
+
     /// The slots, as they were after the worker's last turn.
     pub fn slots(&self) -> Vec<SlotReading> {
         self.0.board.read()

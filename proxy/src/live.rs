@@ -114,6 +114,24 @@ impl Route {
         }
     }
 
+    /// What policies may know of the place where this route's prompts run, as it is now.
+    pub fn limits(&self) -> plimsoll_policies::Limits {
+        let limits = plimsoll_policies::Limits::tokens(self.window);
+        match &self.upstream.kind {
+            Kind::Http(_) => limits,
+            Kind::Engine(embedded) => {
+                let (free, total) = embedded.engine.kv_room();
+                let bytes_per_token = Some(embedded.engine.model().kv_bytes_per_token);
+                plimsoll_policies::Limits {
+                    free_kv: Some(free),
+                    total_kv: Some(total),
+                    bytes_per_token,
+                    ..limits
+                }
+            }
+        }
+    }
+
     /// The route as spans and metrics name it.
     pub fn facts(&self, mode: Mode) -> RouteFacts {
         RouteFacts {

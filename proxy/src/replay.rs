@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use plimsoll_policies::config::{FitContext, ReserveOutput, Step};
 use plimsoll_policies::extract::{identifiers, recall};
-use plimsoll_policies::{Chain, Context, Conversation, Message, ParseError, Role, Tokens};
+use plimsoll_policies::{Chain, Context, Conversation, Limits, Message, ParseError, Role, Tokens};
 
 use crate::count::Counter;
 use crate::explain;
@@ -153,7 +153,7 @@ impl<'a> Play<'a> {
     fn one(&mut self, chain: &Chain, before: &Conversation, number: usize) -> Option<Conversation> {
         self.tally.requests += 1;
         let counter = self.counter.as_dyn();
-        let context = Context { window: self.window, counter, summaries: &explain::NONE };
+        let context = Context { limits: Limits::tokens(self.window), counter, summaries: &explain::NONE };
         let applied = explain::apply(chain, before, &context).ok();
         let sent = applied.and_then(|(after, report)| {
             let prompt = Prompt::new(self.counter, &after).ok()?;

@@ -92,7 +92,7 @@ impl Writer<'_> {
     }
 
     fn min_span(&self) -> Tokens {
-        self.params.min_span_for(self.snapshot.window, self.snapshot.marks)
+        self.params.min_span_for(self.snapshot.limits.window, self.snapshot.marks)
     }
 
     /// Whether a model is to write this one.
