@@ -101,6 +101,12 @@ impl Engine {
         &self.0.text
     }
 
+    /// Tokens of a prompt whose keys and values some slot holds now: what a request started at once would report as
+    /// cached. Known before admission; costs one comparison for each slot.
+    pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
+        u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
+    }
+
     /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those
     /// who asked before; dropping the future leaves the queue. A task that holds a permit must not wait for another.
     pub async fn reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use crate::cache::device;
+use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
 use crate::memory::{self, Budget, Limits, Meter, Wish};
@@ -26,6 +26,7 @@ pub(crate) struct Running {
     pub(crate) budget: Budget,
     pub(crate) meter: Meter,
     pub(crate) board: Arc<Board>,
+    pub(crate) chains: Chains,
     pub(crate) current: Arc<Current>,
     pub(crate) commands: mpsc::Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -110,6 +111,7 @@ struct Ready {
     budget: Budget,
     meter: Meter,
     board: Arc<Board>,
+    chains: Chains,
     current: Arc<Current>,
 }
 
@@ -147,6 +149,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         budget: ready.budget,
         meter: ready.meter,
         board: ready.board,
+        chains: ready.chains,
         current: ready.current,
         commands,
         thread: Mutex::new(Some(thread)),
@@ -182,6 +185,6 @@ fn prepare(
     let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used.clone()));
     let facts = Facts { eos: model.eos.clone(), kv_bytes_per_token: per_token };
     let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), facts);
-    let current = worker.current();
-    Ok((worker, Ready { limits, budget, meter, board, current }))
+    let (chains, current) = (worker.chains(), worker.current());
+    Ok((worker, Ready { limits, budget, meter, board, chains, current }))
 }

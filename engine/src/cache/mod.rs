@@ -1,11 +1,13 @@
 //! The KV cache: which conversation is in which slot, and the memory behind it.
 
+mod chains;
 mod slots;
 mod shape;
 mod store;
 mod host;
 pub(crate) mod device;
 
+pub(crate) use chains::Chains;
 pub(crate) use device::Device;
 pub(crate) use host::Host;
 pub(crate) use shape::Shape;

@@ -14,7 +14,7 @@ pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
 
-use crate::cache::{SlotId, Slots};
+use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
 use crate::memory::{Budget, Permit};
 use crate::request::{Event, Generate};
@@ -108,6 +108,11 @@ impl Worker {
     /// What runs now, for those who cancel.
     pub(crate) fn current(&self) -> Arc<Current> {
         self.current.clone()
+    }
+
+    /// The conversations held, for those who ask before they are admitted.
+    pub(crate) fn chains(&self) -> Chains {
+        self.slots.chains()
     }
 
     /// Works until it is told to end, or until nobody can tell it anything any more.
