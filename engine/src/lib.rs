@@ -50,12 +50,14 @@ mod session;
 mod schedule;
 mod worker;
 mod load;
+mod checkpoint;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
 pub use memory::{MemoryReading, Permit};

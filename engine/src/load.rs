@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
@@ -17,6 +17,9 @@ use crate::session::{Loaded, Plan};
 use crate::text::Text;
 use crate::worker::{Board, Command, Current, Facts, Worker};
 
+/// Places in the worker's channel beside one for each slot: for a shutdown, and for whoever asks something else.
+const KEPT_PLACES: usize = 2;
+
 /// A model with its thread.
 pub(crate) struct Running {
     pub(crate) model: Model,
@@ -29,6 +32,10 @@ pub(crate) struct Running {
     pub(crate) chains: Chains,
     pub(crate) current: Arc<Current>,
     pub(crate) commands: mpsc::Sender<Command>,
+    /// Held by who asks the worker for something other than an answer.
+    pub(crate) asking: Mutex<()>,
+    /// The digest of the model's files, once somebody needs it.
+    pub(crate) identity: OnceLock<[u8; 32]>,
     thread: Mutex<Option<JoinHandle<()>>>,
     requests: AtomicU64,
 }
@@ -125,7 +132,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         });
     }
     let text = Arc::new(Text::load(candidate.folder)?);
-    let (commands, orders) = mpsc::channel(config.slots as usize + 1);
+    let (commands, orders) = mpsc::channel(config.slots as usize + KEPT_PLACES);
     let (answer, answered) = std_mpsc::channel();
     let (config, cuda, shared) = (config.clone(), candidate.cuda, model.clone());
     let thread = std::thread::Builder::new().name("plimsoll-engine".to_owned()).spawn(move || {
@@ -152,6 +159,8 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         chains: ready.chains,
         current: ready.current,
         commands,
+        asking: Mutex::default(),
+        identity: OnceLock::new(),
         thread: Mutex::new(Some(thread)),
         requests: AtomicU64::new(0),
         model,

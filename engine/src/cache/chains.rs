@@ -24,6 +24,16 @@ impl Chains {
         self.get(slot).iter().zip(tokens).take_while(|(held, token)| held == token).count()
     }
 
+    /// What a slot holds; `None` where there is no such slot.
+    pub(crate) fn copy(&self, slot: SlotId) -> Option<Vec<u32>> {
+        (slot < self.0.len()).then(|| self.get(slot).clone())
+    }
+
+    /// A slot whose conversation begins with `tokens`.
+    pub(crate) fn holder(&self, tokens: &[u32]) -> Option<SlotId> {
+        (0..self.0.len()).find(|&slot| self.get(slot).starts_with(tokens))
+    }
+
     /// Tokens of a prompt that some slot holds, its last token excepted: that one is always computed.
     pub(crate) fn prefix(&self, prompt: &[u32]) -> usize {
         let usable = &prompt[..prompt.len().saturating_sub(1)];

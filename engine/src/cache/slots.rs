@@ -79,7 +79,7 @@ impl Slots {
         if let Some(slot) = idle().filter(goes_on).max_by_key(|&id| shared(id)) {
             return Some(Picked { slot, held: shared(slot), donor: None });
         }
-        let slot = idle().min_by_key(|&id| (self.slots[id].tokens > 0, self.slots[id].used))?;
+        let slot = self.unused(&[])?;
         let held = shared(slot);
         let donor = (0..self.slots.len()).map(|id| (id, shared(id))).max_by_key(|&(_, tokens)| tokens);
         Some(Picked { slot, held, donor: donor.filter(|&(_, tokens)| tokens > held) })
@@ -131,10 +131,27 @@ impl Slots {
         self.slots[slot].tokens = 0;
     }
 
-    /// The idle conversation that was used longest ago, other than `keep`.
-    pub(crate) fn oldest(&self, keep: SlotId) -> Option<SlotId> {
-        let idle = |&id: &SlotId| id != keep && !self.slots[id].busy && self.slots[id].tokens > 0;
+    /// The idle conversation that was used longest ago, other than those in `keep`.
+    pub(crate) fn oldest(&self, keep: &[SlotId]) -> Option<SlotId> {
+        let idle = |&id: &SlotId| !keep.contains(&id) && !self.slots[id].busy && self.slots[id].tokens > 0;
         (0..self.slots.len()).filter(idle).min_by_key(|&id| self.slots[id].used)
+    }
+
+    /// An idle slot other than those in `keep`: an empty one, else the one whose conversation is the longest unused.
+    pub(crate) fn unused(&self, keep: &[SlotId]) -> Option<SlotId> {
+        let idle = |&id: &SlotId| !keep.contains(&id) && !self.slots[id].busy;
+        (0..self.slots.len()).filter(idle).min_by_key(|&id| (self.slots[id].tokens > 0, self.slots[id].used))
+    }
+
+    /// A slot whose conversation begins with `tokens`, an idle one first.
+    pub(crate) fn holder(&self, tokens: &[u32]) -> Option<SlotId> {
+        let holds = |&id: &SlotId| self.chains.common(id, tokens) == tokens.len();
+        (0..self.slots.len()).filter(holds).min_by_key(|&id| self.slots[id].busy)
+    }
+
+    /// Whether a request runs in a slot.
+    pub(crate) fn busy(&self, slot: SlotId) -> bool {
+        self.slots[slot].busy
     }
 
     /// Tokens held by idle slots other than `slot`.

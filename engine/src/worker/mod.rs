@@ -4,6 +4,7 @@ mod cancel;
 mod board;
 mod job;
 mod run;
+mod keep;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
+pub(crate) use keep::Part;
 
 use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
@@ -24,10 +26,11 @@ use crate::session::{Session, Step};
 use job::Job;
 
 /// What the worker is told.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// A request.
     Generate(Order),
+    /// Something to do between two turns.
+    Ask(Box<dyn FnOnce(&mut Worker) + Send>),
     /// End now; what runs is cancelled.
     Shutdown,
 }
@@ -143,6 +146,7 @@ impl Worker {
         match happening {
             Happening::Told(Command::Shutdown) => return false,
             Happening::Told(Command::Generate(order)) => self.start(order),
+            Happening::Told(Command::Ask(work)) => work(self),
             Happening::Turn(Turn::Decode) => self.decode(),
             Happening::Turn(Turn::Prefill { place, tokens }) => {
                 self.prefill(self.pending[place].request, tokens);
