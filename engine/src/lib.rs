@@ -50,12 +50,14 @@ mod session;
 mod schedule;
 mod worker;
 mod load;
+mod checkpoint;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
 pub use memory::{MemoryReading, Permit};
@@ -99,6 +101,12 @@ impl Engine {
     /// Tokenizer, chat template and tool-call format of the folder.
     pub fn text(&self) -> &Arc<Text> {
         &self.0.text
+    }
+
+    /// Tokens of a prompt whose keys and values some slot holds now: what a request started at once would report as
+    /// cached. Known before admission; costs one comparison for each slot.
+    pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
+        u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
     }
 
     /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those
