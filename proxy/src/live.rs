@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
+use plimsoll_engine::text::Certificate;
 use plimsoll_engine::{Engine, Sampling};
 use plimsoll_policies::{Chain, Tokens};
 use quick_cache::sync::Cache;
@@ -161,6 +162,8 @@ pub struct Upstream {
     pub kind: Kind,
     /// How its tokens are counted.
     pub counting: Counting,
+    /// Whether the template that counts exactly keeps the start of growing prompts; `None` where there is none.
+    pub certificate: Option<Certificate>,
 }
 
 /// The two kinds of upstream.
