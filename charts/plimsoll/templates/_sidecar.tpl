@@ -128,7 +128,7 @@ livenessProbe:
 {{- $gpu := .Values.sidecar.gpu -}}
 {{- $resources := deepCopy .Values.sidecar.resources -}}
 {{- if and $gpu.count (eq $gpu.by "device-plugin") -}}
-{{- $limits := merge (dict $gpu.resource $gpu.count) ($resources.limits | default dict) -}}
+{{- $limits := merge (dict $gpu.resource (toString $gpu.count)) ($resources.limits | default dict) -}}
 {{- $_ := set $resources "limits" $limits -}}
 {{- else if $gpu.count -}}
 {{- $claims := append ($resources.claims | default list) (dict "name" "plimsoll-gpu") -}}

@@ -7,7 +7,7 @@ use std::process::Command;
 use plimsoll_tests::plimsoll;
 use serde_json::Value;
 
-use super::{VERSION, chart, documents, matches_golden, template, validator};
+use super::{VERSION, chart, documents, matches_golden, template, validate_all, validator};
 use crate::tooling::{root, run, stdout, tool};
 
 /// Folders that the examples' pods mount.
@@ -157,7 +157,7 @@ fn validate(versions: &[&str]) {
         let examples = all().into_iter().filter(|example| !(old && example.ends_with("-dra")));
         let files: Vec<_> = examples.map(|example| golden(&example)).collect();
         assert!(files.len() > 5, "{files:?}");
-        stdout(Command::new(&validator).args(["--strict", "--quiet", "-k", version]).args(files));
+        validate_all(&validator, &files, version);
     }
 }
 

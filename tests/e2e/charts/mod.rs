@@ -4,6 +4,8 @@
 //! `values.schema.json`, the values in the chart's README.
 
 mod examples;
+mod inject;
+mod kustomize;
 mod monitors;
 mod readme;
 mod schema;
@@ -95,12 +97,29 @@ pub(crate) fn template(helm: &Path) -> Command {
 }
 
 pub(crate) fn validate(validator: &Path, file: &Path, version: &str) {
-    stdout(Command::new(validator).args(["--strict", "--quiet", "-k", version]).arg(file));
+    validate_all(validator, &[file.to_owned()], version);
 }
 
-/// The documents of a YAML text.
+fn validate_all(validator: &Path, files: &[PathBuf], version: &str) {
+    assert!(!files.is_empty(), "nothing to validate");
+    stdout(Command::new(validator).args(["--strict", "--quiet", "-k", version]).args(files));
+}
+
+/// Each document in a file of its own: the validator of Kubernetes' schemas knows no List.
+fn apart(folder: &Path, documents: &[Value]) -> Vec<PathBuf> {
+    let write = |(at, document): (usize, &Value)| {
+        let file = folder.join(format!("{at}.yaml"));
+        fs::write(&file, document.to_string()).unwrap();
+        file
+    };
+    documents.iter().enumerate().map(write).collect()
+}
+
+/// The documents of a YAML text, with numbers as Kubernetes reads them.
 fn documents(yaml: &str) -> Vec<Value> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).expect("the text is YAML");
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(yaml, options).expect("the text is YAML");
     documents.into_iter().filter(|document| !document.is_null()).collect()
 }
 
