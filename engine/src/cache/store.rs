@@ -23,6 +23,11 @@ pub(crate) trait Store {
     /// Copies tokens `from..to` of one row to another.
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), StoreError>;
 
+    /// Bytes that were taken in advance; `None` where memory is taken as it is written to.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Gives back the memory of a row's tokens `from..to`, where memory is taken page by page.
     fn release(&mut self, row: usize, from: usize, to: usize);
 }
