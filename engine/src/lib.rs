@@ -60,7 +60,7 @@ use tokio::sync::mpsc;
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
-pub use memory::{MemoryReading, Permit};
+pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
 pub use worker::SlotReading;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
-use crate::memory::{self, Budget, Limits, Meter, Wish};
+use crate::memory::{self, Budget, Ledger, Limits, Meter, Wish};
 use crate::model::{Element, Model};
 use crate::session::{Loaded, Plan};
 use crate::text::Text;
@@ -176,6 +176,8 @@ fn prepare(
     orders: mpsc::Receiver<Command>,
 ) -> Result<(Worker, Ready), LoadError> {
     let plan = Plan { runtime: &config.onnxruntime, model, threads: config.threads, cuda };
+    // What the device holds before the model does is not the model's.
+    let ledger = Ledger::of(cuda, 0);
     let loaded = Loaded::load(&plan)?;
     let limits = Limits::decide(&Wish {
         memory: config.memory,
@@ -189,11 +191,12 @@ fn prepare(
     let session = loaded.with_memory(model, config.slots, limits.context)?;
     let per_token = model.kv_bytes_per_token;
     let budget = Budget::new(limits.bytes, per_token, limits.context, config.slots, config.queue);
-    let meter =
-        Meter::new(budget.clone(), model.weights_bytes, session.workspace(), cuda.and_then(device::bus_id));
-    let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used.clone()));
+    let holdings = session.holdings(model.weights_bytes);
+    let ledger = ledger.or_else(|| Ledger::of(cuda, holdings.known())).unwrap_or_default();
+    let meter = Meter::new(budget.clone(), holdings, ledger);
+    let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used()));
     let facts = Facts { eos: model.eos.clone(), kv_bytes_per_token: per_token };
-    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), facts);
+    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), facts).metered(&meter);
     let (chains, current) = (worker.chains(), worker.current());
     Ok((worker, Ready { limits, budget, meter, board, chains, current }))
 }

@@ -114,7 +114,9 @@ async fn state(State(admin): State<Admin>) -> Json<Value> {
         "routes": routes,
         "upstreams": readings::state(&live),
         "totals": totals,
+        "running": admin.0.shared.telemetry.running(),
         "requests": requests,
+        "trace_url": admin.0.shared.started.telemetry.trace_url,
     }))
 }
 

@@ -14,6 +14,7 @@ use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
 use crate::count::Exact;
 use crate::forward::upstream::{ClientError, HttpUpstream};
 use crate::live::{Counting, Embedded, Kind, Live, Revision, Route, Shared, Upstream};
+use crate::readings::SlotNotes;
 use crate::telemetry::{LoadFacts, Telemetry};
 
 /// A configuration that is valid but cannot be made live.
@@ -130,6 +131,7 @@ fn engine(
         engine,
         counter: counter.clone(),
         loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        slots: SlotNotes::default(),
     };
     let certificate = certify(name, &counter.text);
     Ok(Upstream {

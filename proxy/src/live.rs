@@ -14,6 +14,7 @@ use crate::config::{Config, Limits, Match, Mode, OnUnparsable};
 use crate::count::{Counter, Estimate, Exact};
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::SummaryMemo;
+use crate::readings::SlotNotes;
 use crate::telemetry::{RouteFacts, Telemetry};
 
 /// What all requests share, across reloads.
@@ -229,6 +230,8 @@ pub struct Embedded {
     pub counter: Arc<Exact>,
     /// When it was loaded, in Unix seconds.
     pub loaded_at: u64,
+    /// Whose conversation is in which slot.
+    pub slots: SlotNotes,
 }
 
 impl Embedded {

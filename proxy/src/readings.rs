@@ -1,12 +1,16 @@
-//! The engines' memory and queues, as gauges and as `/state`.
+//! The engines' memory, slots and queues, as gauges and as `/state`.
+
+mod notes;
 
 use std::sync::{Arc, Weak};
 
-use plimsoll_engine::Engine;
+use plimsoll_engine::{COMPONENTS, Engine, LeakReport, MemoryReading, SlotReading};
 use serde_json::{Value, json};
 
 use crate::live::{Embedded, Kind, Live, Shared, Upstream};
 use crate::telemetry::{Component, EngineReadings, TemplateReading};
+
+pub use notes::{SlotNote, SlotNotes};
 
 /// Lets the gauges read the engines of whatever configuration is in force.
 pub fn observe(shared: &Arc<Shared>) {
@@ -52,6 +56,7 @@ fn readings(upstream: &Upstream, engine: &Engine) -> EngineReadings {
         kv_limit: memory.kv_limit,
         memory: memory.components().map(|(name, bytes)| Component { name, bytes }).collect(),
         source: memory.source,
+        leaks: COMPONENTS.map(|name| (name, memory.leak.of(name) as u64)).to_vec(),
     }
 }
 
@@ -72,11 +77,7 @@ fn one(upstream: &Upstream) -> Value {
 fn embedded(embedded: &Embedded) -> Value {
     let engine = &embedded.engine;
     let (model, device, memory) = (engine.model(), engine.device(), engine.memory());
-    let slots: Vec<_> = engine
-        .slots()
-        .iter()
-        .map(|slot| json!({"id": slot.id, "tokens": slot.tokens, "limit": slot.limit, "busy": slot.busy}))
-        .collect();
+    let slots: Vec<_> = engine.slots().iter().map(|slot| self::slot(slot, &embedded.slots)).collect();
     let components: serde_json::Map<String, Value> =
         memory.components().map(|(name, bytes)| (name.to_owned(), bytes.into())).collect();
     json!({
@@ -92,13 +93,47 @@ fn embedded(embedded: &Embedded) -> Value {
         "kv_reserved_bytes": memory.kv_reserved,
         "kv_limit_bytes": memory.kv_limit,
         "memory_bytes": components,
-        "memory_limit_bytes": memory.total() - memory.kv_used + memory.kv_limit,
+        "memory_limit_bytes": limit(&memory),
         "memory_source": memory.source,
+        "memory_attribution": memory.attribution.map(plimsoll_engine::Attribution::as_str),
+        "leak": leak(&memory.leak),
         "process_rss_bytes": memory.process_rss,
         "device_used_bytes": memory.device_used,
         "device_total_bytes": memory.device_total,
         "counted_by_segment": embedded.counter.text.segmented(),
         "queued": engine.queue_depth(),
         "slots": slots,
+    })
+}
+
+/// Bytes that all components together may come to, once the KV cache is full.
+fn limit(memory: &MemoryReading) -> u64 {
+    memory.total() - memory.kv_cache + memory.kv_cache.max(memory.kv_limit)
+}
+
+fn leak(leak: &LeakReport) -> Value {
+    json!({
+        "state": leak.state.as_str(),
+        "component": leak.component,
+        "growth_bytes": leak.growth,
+        "threshold_bytes": leak.threshold,
+        "samples": leak.samples,
+    })
+}
+
+fn slot(slot: &SlotReading, notes: &SlotNotes) -> Value {
+    // Nothing is held: whose it was says nothing any more.
+    let note = notes.of(slot.id).filter(|_| slot.tokens > 0 || slot.busy);
+    json!({
+        "id": slot.id,
+        "tokens": slot.tokens,
+        "limit": slot.limit,
+        "busy": slot.busy,
+        "idle_seconds": slot.idle_since.map(|since| since.elapsed().as_secs()),
+        "conversation": note.as_ref().map(|note| &note.conversation),
+        "request": note.as_ref().map(|note| &note.request),
+        "turns": note.as_ref().map(|note| note.turns),
+        "reused_tokens": note.as_ref().map(|note| note.reused),
+        "prompt_tokens": note.as_ref().map(|note| note.prompt),
     })
 }

@@ -101,14 +101,19 @@ impl Runtime {
     }
 }
 
-/// Bytes that are free on a CUDA device.
-pub(crate) fn free(ordinal: u32) -> Option<u64> {
+/// Bytes of a CUDA device that are in use by everybody, and all of them.
+pub(crate) fn usage(ordinal: u32) -> Option<(u64, u64)> {
     let runtime = Runtime::load().ok()?;
     runtime.choose(ordinal).ok()?;
     let (mut free, mut total) = (0, 0);
     // SAFETY: both are written to where the call succeeds.
     let status = unsafe { (runtime.mem_get_info)(&raw mut free, &raw mut total) };
-    (status == 0).then_some(free as u64)
+    (status == 0).then(|| (total.saturating_sub(free) as u64, total as u64))
+}
+
+/// Bytes that are free on a CUDA device.
+pub(crate) fn free(ordinal: u32) -> Option<u64> {
+    usage(ordinal).map(|(used, total)| total - used)
 }
 
 /// Where a CUDA device sits: the one name that the driver's other library knows it by too.
@@ -214,6 +219,12 @@ impl Store for Device {
             unsafe { (self.runtime.copy)(target, bytes.as_ptr().cast(), bytes.len(), HOST_TO_DEVICE) };
         self.runtime.check("writing KV memory of the CUDA device", status)?;
         self.wait()
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        let strips = 0..self.shape.strips.len();
+        let spare = strips.clone().map(|strip| self.shape.row_bytes(strip)).max().unwrap_or(1);
+        Some((strips.map(|strip| self.shape.buffer_bytes(strip)).sum::<usize>() + spare) as u64)
     }
 
     fn release(&mut self, _: usize, _: usize, _: usize) {

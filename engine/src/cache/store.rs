@@ -37,6 +37,11 @@ pub(crate) trait Store {
     /// Writes the first bytes of one head of a row.
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), StoreError>;
 
+    /// Bytes that were taken in advance; `None` where memory is taken as it is written to.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Gives back the memory of a row's tokens `from..to`, where memory is taken page by page.
     fn release(&mut self, row: usize, from: usize, to: usize);
 }

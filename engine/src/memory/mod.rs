@@ -1,12 +1,25 @@
-//! Bytes of the KV cache: who has reserved how many, who waits for them, and what is in use.
+//! Bytes of an engine: who has reserved how many of the KV cache and who waits for them, what all memory is in use
+//! for, and whether it grows when it should not.
 
+mod account;
 mod budget;
+mod device;
+#[cfg(test)]
+pub(crate) mod fake;
+mod leak;
+mod ledger;
 mod limits;
+mod nvml;
 mod reading;
 mod system;
+mod trend;
 
+pub(crate) use account::{ArenaReading, ArenaStats, Holdings};
 pub(crate) use budget::Budget;
 pub use budget::Permit;
+pub use device::Attribution;
+pub use leak::{COMPONENTS, LeakReport, LeakState};
+pub(crate) use ledger::Ledger;
 pub(crate) use limits::{Limits, Wish};
 pub use reading::MemoryReading;
 pub(crate) use reading::Meter;

@@ -1,38 +1,61 @@
-//! Memory by component, as it is now.
+//! Memory by component, as it is now, and whether it grows.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::account::{Account, Accounted, Holdings};
 use super::budget::Budget;
-use super::system::{self, Gpu};
+use super::device::Attribution;
+use super::leak::{COMPONENTS, Components, LeakDetector, LeakReport};
+use super::ledger::{Ledger, Shares};
+use super::system;
+
+/// Between two readings of the leak detector: what grows in seconds is filling up, what grows in minutes is leaking.
+const EVERY: Duration = Duration::from_secs(10);
 
 /// Memory of an engine, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryReading {
-    /// The weights, by the graph's tensor shapes.
+    /// The weights as they are loaded.
     pub weights: u64,
+    /// Memory of the KV cache: all of it on CUDA, where it is taken in advance; else as `kv_used`.
+    pub kv_cache: u64,
     /// Keys and values that are held, those of idle conversations included.
     pub kv_used: u64,
     /// Reserved for requests that run.
     pub kv_reserved: u64,
     /// All that the KV cache may take.
     pub kv_limit: u64,
-    /// Buffers for one step: token ids, masks, logits.
+    /// In use for runs: token ids, masks, logits, and what the runtime has handed out.
     pub workspace: u64,
+    /// Held by the runtime's allocator for later runs.
+    pub slack: u64,
+    /// What the process held besides when the model had been loaded: code, the driver's context. Shared by the engines
+    /// on a device.
+    pub context: u64,
+    /// Held by the process on the device, and accounted for by nobody. Shared by the engines on a device.
+    pub unattributed: u64,
+    /// How the process's part of the device's memory was told apart; `None` where the device tells nothing.
+    pub attribution: Option<Attribution>,
     /// The whole process in main memory, whatever it is for.
     pub process_rss: u64,
     /// In use on the CUDA device, by everybody.
     pub device_used: Option<u64>,
     /// All memory of the CUDA device.
     pub device_total: Option<u64>,
-    /// Where the figures come from: `engine` (its own accounts) or `engine+nvml` (and the driver's, for the device).
+    /// Where the figures come from: the engine's own accounts, and for the rest the process's pages (`engine+rss`), the
+    /// driver (`engine+nvml`) or the CUDA runtime (`engine+cuda`).
     pub source: &'static str,
+    /// Whether memory grows that should not.
+    pub leak: LeakReport,
 }
 
 impl MemoryReading {
-    /// What the engine has put into memory, by name.
+    /// All memory by what it is for, in the order of [`COMPONENTS`].
     pub fn components(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        [("weights", self.weights), ("kv_cache", self.kv_used), ("workspace", self.workspace)].into_iter()
+        let sizes =
+            [self.weights, self.kv_cache, self.workspace, self.slack, self.context, self.unattributed];
+        COMPONENTS.into_iter().zip(sizes)
     }
 
     /// The sum of the components.
@@ -41,49 +64,151 @@ impl MemoryReading {
     }
 }
 
-/// Reads an engine's memory.
+/// Reads an engine's memory. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Meter(Arc<Inner>);
+
 #[derive(Debug)]
-pub(crate) struct Meter {
-    pub(crate) budget: Budget,
-    pub(crate) weights: u64,
-    pub(crate) workspace: u64,
-    pub(crate) kv_used: Arc<AtomicU64>,
-    gpu: Option<Gpu>,
-    unloaded: AtomicBool,
+struct Inner {
+    budget: Budget,
+    account: Arc<Account>,
+    ledger: Arc<Ledger>,
+    every: Duration,
+    watch: Mutex<Watch>,
+}
+
+/// The leak detector, and when it took its last reading.
+#[derive(Debug, Default)]
+struct Watch {
+    detector: LeakDetector,
+    last: Option<Instant>,
+    epoch: u64,
+    /// Requests have run since.
+    worked: bool,
 }
 
 impl Meter {
-    /// `bus_id` is the CUDA device's where the engine runs on one.
-    pub(crate) fn new(budget: Budget, weights: u64, workspace: u64, bus_id: Option<String>) -> Self {
-        Self {
-            budget,
-            weights,
-            workspace,
-            kv_used: Arc::default(),
-            gpu: bus_id.and_then(Gpu::open),
-            unloaded: AtomicBool::new(false),
+    /// For an engine that is loaded and has run once.
+    pub(crate) fn new(budget: Budget, holdings: Holdings, ledger: Arc<Ledger>) -> Self {
+        Self::every(EVERY, budget, holdings, ledger)
+    }
+
+    /// With at least this long between two readings of the leak detector.
+    pub(crate) fn every(every: Duration, budget: Budget, holdings: Holdings, ledger: Arc<Ledger>) -> Self {
+        let account = Arc::new(Account::new(holdings));
+        ledger.enter(&account);
+        Self(Arc::new(Inner { budget, account, ledger, every, watch: Mutex::default() }))
+    }
+
+    /// The account of the KV cache, in bytes.
+    pub(crate) fn kv_used(&self) -> Arc<std::sync::atomic::AtomicU64> {
+        self.0.account.kv_used.clone()
+    }
+
+    /// Requests run from now on.
+    pub(crate) fn works(&self) {
+        self.0.account.set_busy(true);
+        self.watch().worked = true;
+    }
+
+    /// Nothing runs any more. True: it is time for a reading of the leak detector.
+    pub(crate) fn rests(&self) -> bool {
+        self.0.account.set_busy(false);
+        let watch = self.watch();
+        let due = watch.last.is_none_or(|last| last.elapsed() >= self.0.every);
+        watch.worked && due && self.0.ledger.idle()
+    }
+
+    /// Takes a reading for the leak detector, after what was only held for runs has been given back.
+    pub(crate) fn sample(&self) {
+        let (accounted, shares) = (self.0.account.read(), self.0.ledger.read());
+        let mut watch = self.watch();
+        if watch.epoch != shares.epoch {
+            // Another engine came or went, and took or left memory of the process.
+            watch.detector.restart();
+            watch.epoch = shares.epoch;
+        }
+        let before = watch.detector.report();
+        let after = watch.detector.sample(&self.judged(accounted, &shares));
+        (watch.last, watch.worked) = (Some(Instant::now()), false);
+        drop(watch);
+        if before.state != after.state {
+            tell(&after, "memory while nothing runs");
         }
     }
 
-    /// Weights, buffers and KV cache are gone.
+    /// Weights, buffers and KV cache are gone, and must have been given back.
     pub(crate) fn unload(&self) {
-        self.unloaded.store(true, Ordering::Relaxed);
-        self.kv_used.store(0, Ordering::Relaxed);
+        if self.0.account.unload() {
+            tell(&self.0.ledger.leave(&self.0.account), "memory after the model was unloaded");
+        }
     }
 
     pub(crate) fn read(&self) -> MemoryReading {
-        let device = self.gpu.as_ref().and_then(Gpu::usage);
-        let held = |bytes| if self.unloaded.load(Ordering::Relaxed) { 0 } else { bytes };
+        let (accounted, shares) = (self.0.account.read(), self.0.ledger.read());
+        let loaded = accounted.weights > 0;
+        let device = shares.device;
+        let own = self.watch().detector.report();
         MemoryReading {
-            weights: held(self.weights),
-            kv_used: self.kv_used.load(Ordering::Relaxed),
-            kv_reserved: self.budget.reserved(),
-            kv_limit: self.budget.limit(),
-            workspace: held(self.workspace),
+            weights: accounted.weights,
+            kv_cache: accounted.kv_cache,
+            kv_used: self.0.account.kv_used(),
+            kv_reserved: self.0.budget.reserved(),
+            kv_limit: self.0.budget.limit(),
+            workspace: accounted.workspace,
+            slack: accounted.slack,
+            // An engine that is gone shares nothing.
+            context: if loaded { shares.context } else { 0 },
+            unattributed: if loaded { shares.unattributed } else { 0 },
+            attribution: device.map(|device| device.attribution),
             process_rss: system::process_rss(),
-            device_used: device.map(|(used, _)| used),
-            device_total: device.map(|(_, total)| total),
-            source: if device.is_some() { "engine+nvml" } else { "engine" },
+            device_used: device.and_then(|device| device.device_used),
+            device_total: device.and_then(|device| device.device_total),
+            source: source(device.map(|device| device.source)),
+            leak: if shares.unloads.state > own.state { shares.unloads } else { own },
         }
     }
+
+    /// What the detector compares: conversations that are kept for reuse are no leak.
+    fn judged(&self, accounted: Accounted, shares: &Shares) -> Components {
+        [
+            accounted.weights,
+            self.0.account.kv_besides(accounted.kv_cache),
+            accounted.workspace,
+            accounted.slack,
+            shares.context,
+            shares.unattributed,
+        ]
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.0.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// A change is told once, in the log; `/state` and the metrics go on telling it.
+fn tell(report: &LeakReport, what: &'static str) {
+    let LeakReport { state, component, growth, threshold, samples } = *report;
+    let (state, component) = (state.as_str(), component.unwrap_or("none"));
+    if component == "none" {
+        tracing::debug!(target: "plimsoll", what, state, samples, "memory is back to what it was");
+    } else {
+        tracing::warn!(
+            target: "plimsoll", what, state, component, growth_bytes = growth, threshold_bytes = threshold, samples,
+            "memory has grown beyond its threshold"
+        );
+    }
+}
+
+fn source(device: Option<&'static str>) -> &'static str {
+    match device {
+        Some("nvml") => "engine+nvml",
+        Some("cuda") => "engine+cuda",
+        Some("rss") => "engine+rss",
+        _ => "engine",
+    }
+}
+
+#[cfg(test)]
+#[path = "reading_tests.rs"]
+mod tests;

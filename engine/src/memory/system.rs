@@ -1,7 +1,5 @@
 //! What the machine says of its memory.
 
-use nvml_wrapper::Nvml;
-
 /// Bytes that this process may still take: what the kernel calls available, or what its control group leaves.
 /// `None` where neither can be read.
 pub(crate) fn available() -> Option<u64> {
@@ -27,27 +25,6 @@ fn field(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// A CUDA device's own reading.
-#[derive(Debug)]
-pub(super) struct Gpu {
-    nvml: Nvml,
-    bus_id: String,
-}
-
-impl Gpu {
-    /// `None` where the driver's library is not there. CUDA and the driver number devices differently, so they are
-    /// found by their place on the bus.
-    pub(super) fn open(bus_id: String) -> Option<Self> {
-        Some(Self { nvml: Nvml::init().ok()?, bus_id })
-    }
-
-    /// Bytes in use by everybody, and all bytes.
-    pub(super) fn usage(&self) -> Option<(u64, u64)> {
-        let memory = self.nvml.device_by_pci_bus_id(self.bus_id.as_str()).ok()?.memory_info().ok()?;
-        Some((memory.used, memory.total))
-    }
 }
 
 /// Gives freed memory back to the operating system: glibc keeps a model's weights otherwise.

@@ -70,6 +70,12 @@ pub(crate) trait Session {
     /// Gives back the memory of a row's tokens `from..to`.
     fn release(&mut self, row: usize, from: usize, to: usize);
 
+    /// Nothing runs: gives back what is held for later runs, where it is much. May compute one token into `row`, after
+    /// the `past` tokens it holds.
+    fn settle(&mut self, _row: usize, _past: usize) -> Result<(), RunError> {
+        Ok(())
+    }
+
     /// Tokens that one prefill takes at most.
     fn chunk(&self) -> usize;
 

@@ -1,31 +1,36 @@
 //! The model in ONNX Runtime, with its KV cache bound once: past and present are the same memory, given to ONNX
-//! Runtime as raw values over the rows of the store. The only file that names `ort`.
+//! Runtime as raw values over the rows of the store. Only this file and its parts in `onnx/` name `ort`.
 #![expect(unsafe_code, reason = "binds memory that ONNX Runtime does not own, through its C interface")]
 
+mod arena;
+mod environment;
+
 use std::ffi::{CString, c_void};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr::null_mut;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::environment::Environment;
 use ort::ep::{self, ArenaExtendStrategy};
-use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, RunOptions};
 use ort::sys;
 use ort::value::TensorElementType;
 
+use self::arena::Hold;
+use self::environment::environment;
 use super::buffers::{self, Buffers};
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
 use crate::cache::{Device, Host, Place, Shape, Store, StoreError};
 use crate::error::LoadError;
+use crate::memory::Holdings;
 use crate::model::{Element, Model};
 
-/// One for the whole process: ONNX Runtime allows no second one, not even after the first is gone.
-static ENVIRONMENT: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+/// The arena may hold this much more for later runs than it needs, in bytes, before it is told to give it back.
+const SLACK: u64 = 32 << 20;
 
 /// What to load, and how large.
 #[derive(Debug)]
@@ -39,17 +44,25 @@ pub(crate) struct Plan<'a> {
 
 /// A model whose weights are loaded, still without KV memory.
 pub(crate) struct Loaded {
+    arena: Option<Hold>,
     session: ort::session::Session,
     cuda: Option<u32>,
 }
 
-/// A loaded model with its KV memory. Fields are dropped in this order: bindings before the session that they belong
-/// to, the session before the memory that it was given.
+/// A loaded model with its KV memory. Fields are dropped in this order: bindings and allocator before the session that
+/// they belong to, the session before the memory that it was given.
 pub(crate) struct Onnx {
+    arena: Option<Hold>,
+    /// What the allocator had handed out once the weights were loaded.
+    loaded: u64,
+    /// What the allocator kept for later runs when it was last told to give it back.
+    slack: u64,
     decode: Vec<Option<View>>,
     prefill: Vec<Option<View>>,
     session: ort::session::Session,
     options: Arc<Stop>,
+    /// A run with these gives the arena's free memory back.
+    shrink: RunOptions,
     store: Box<dyn Store>,
     buffers: Buffers,
     /// The number of logits wanted of each row, for graphs that ask.
@@ -116,7 +129,8 @@ impl Loaded {
             })?;
         }
         let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
-        Ok(Self { session, cuda: plan.cuda })
+        let arena = memory_info(plan.cuda).ok().and_then(|memory| Hold::new(&session, memory));
+        Ok(Self { arena, session, cuda: plan.cuda })
     }
 
     /// Takes KV memory and tries the model once, so that a graph which does not do what it says is found now.
@@ -128,16 +142,12 @@ impl Loaded {
         let store = store(shape.clone(), self.cuda)
             .map_err(|e| LoadError::Device { device: device(), reason: e.to_string() })?;
         let names = Names::new(&model.wiring).map_err(|e| refused(e.to_string()))?;
-        let memory = match self.cuda {
-            None => AllocationDevice::CPU,
-            Some(_) => AllocationDevice::CUDA,
-        };
-        let info = |device, id: u32| {
-            let id = i32::try_from(id).unwrap_or(i32::MAX);
-            MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
-        };
         let options = RunOptions::new().map_err(|e| refused(e.to_string()))?;
         let mut onnx = Onnx {
+            loaded: self.arena.as_ref().map_or(0, |arena| arena.read().in_use),
+            arena: self.arena,
+            slack: 0,
+            shrink: shrink(self.cuda).map_err(|e| refused(e.to_string()))?,
             decode: (0..slots).map(|_| None).collect(),
             prefill: (0..slots).map(|_| None).collect(),
             session: self.session,
@@ -149,8 +159,8 @@ impl Loaded {
             kv_type: element(model.kv_type),
             logits_type: model.logits_type,
             vocab: model.vocab as usize,
-            memory: info(memory, self.cuda.unwrap_or(0)).map_err(|e| refused(e.to_string()))?,
-            host: info(AllocationDevice::CPU, 0).map_err(|e| refused(e.to_string()))?,
+            memory: memory_info(self.cuda).map_err(|e| refused(e.to_string()))?,
+            host: memory_info(None).map_err(|e| refused(e.to_string()))?,
             shape,
             chunk: buffers::chunk(model, context),
             rebind: self.cuda.is_some(),
@@ -161,9 +171,21 @@ impl Loaded {
 }
 
 impl Onnx {
-    /// Bytes of the buffers beside weights and KV cache.
-    pub(crate) fn workspace(&self) -> u64 {
-        self.buffers.bytes()
+    /// What it has put into memory; `graph` are the bytes of the graph's weights.
+    pub(crate) fn holdings(&self, graph: u64) -> Holdings {
+        let on_device = self.store.bytes();
+        // Weights are packed anew for the CPU, or mapped from their file: the allocator has more of them, or less.
+        // On a device they are what was taken there.
+        let weights =
+            if on_device.is_some() && self.loaded > 0 { self.loaded } else { self.loaded.max(graph) };
+        Holdings {
+            weights,
+            // Buffers of a run are in main memory, which is not what a CUDA device is short of.
+            buffers: if on_device.is_some() { 0 } else { self.buffers.bytes() },
+            kv_upfront: on_device,
+            arena: self.arena.as_ref().map(Hold::share),
+            arena_loaded: self.loaded,
+        }
     }
 
     fn warm_up(&mut self, context: usize) -> Result<(), RunError> {
@@ -280,6 +302,21 @@ impl Session for Onnx {
         self.store.release(row, from, to);
     }
 
+    fn settle(&mut self, row: usize, past: usize) -> Result<(), RunError> {
+        let Some(arena) = &self.arena else { return Ok(()) };
+        if arena.read().slack() <= self.slack + SLACK {
+            return Ok(());
+        }
+        let width = self.buffers.prefill(past, &[0], self.names.last_only);
+        let mut view = self.view(row, 1).map_err(|e| failed(&e))?;
+        self.bind(&mut view, 1, width).map_err(|e| failed(&e))?;
+        self.session.run_binding_with_options(&view.binding, &self.shrink).map_err(|e| failed(&e))?;
+        drop(view);
+        // What stays is needed for the shortest of runs.
+        self.slack = self.arena.as_ref().map_or(0, |arena| arena.read().slack());
+        Ok(())
+    }
+
     fn chunk(&self) -> usize {
         self.chunk
     }
@@ -294,6 +331,19 @@ fn element(element: Element) -> TensorElementType {
         Element::F32 => TensorElementType::Float32,
         Element::F16 => TensorElementType::Float16,
     }
+}
+
+fn memory_info(cuda: Option<u32>) -> ort::Result<MemoryInfo<'static>> {
+    let device = if cuda.is_some() { AllocationDevice::CUDA } else { AllocationDevice::CPU };
+    let id = i32::try_from(cuda.unwrap_or(0)).unwrap_or(i32::MAX);
+    MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
+}
+
+fn shrink(cuda: Option<u32>) -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    let arena = cuda.map_or_else(|| "cpu:0".to_owned(), |ordinal| format!("gpu:{ordinal}"));
+    options.set("memory.enable_memory_arena_shrinkage", arena)?;
+    Ok(options)
 }
 
 fn store(shape: Shape, cuda: Option<u32>) -> Result<Box<dyn Store>, StoreError> {
@@ -354,39 +404,6 @@ fn builder(environment: &Environment, threads: Option<u32>) -> ort::Result<Sessi
         builder = builder.with_intra_threads(threads as usize)?;
     }
     Ok(builder)
-}
-
-/// The process's environment, made with the first engine.
-fn environment(runtime: &Path) -> Result<Environment, LoadError> {
-    let refused = |reason: String| LoadError::Runtime { path: runtime.to_owned(), reason };
-    let path = runtime.canonicalize().map_err(|e| refused(e.to_string()))?;
-    let mut made = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((loaded, environment)) = made.as_ref() {
-        return match *loaded == path {
-            true => Ok(environment.clone()),
-            false => Err(refused(format!("this process has loaded `{}` already", loaded.display()))),
-        };
-    }
-    let environment = ort::init_from(&path)
-        .map_err(|e| refused(e.to_string()))?
-        .with_name("plimsoll")
-        .with_telemetry(false)
-        .with_logger(Arc::new(log))
-        .build()
-        .map_err(|e| refused(e.to_string()))?;
-    environment.set_log_level(LogLevel::Warning);
-    *made = Some((path, environment.clone()));
-    Ok(environment)
-}
-
-/// ONNX Runtime's own messages, for those who ask for them.
-fn log(level: LogLevel, category: &str, _: &str, place: &str, message: &str) {
-    match level {
-        LogLevel::Error | LogLevel::Fatal => {
-            tracing::warn!(target: "onnxruntime", category, place, "{message}");
-        }
-        _ => tracing::debug!(target: "onnxruntime", category, place, "{message}"),
-    }
 }
 
 #[cfg(test)]

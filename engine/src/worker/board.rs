@@ -41,6 +41,12 @@ impl Board {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Tokens that a slot can hold.
+    pub(super) fn limit(&self) -> usize {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.first().map_or(0, |slot| slot.limit as usize)
+    }
+
     pub(crate) fn read(&self) -> Vec<SlotReading> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -3,6 +3,7 @@
 mod cancel;
 mod board;
 mod job;
+mod rest;
 mod run;
 mod keep;
 
@@ -18,7 +19,7 @@ pub(crate) use keep::Part;
 
 use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
-use crate::memory::{Budget, Permit};
+use crate::memory::{Budget, Meter, Permit};
 use crate::request::{Event, Generate};
 use crate::sample::Scratch;
 use crate::schedule::{Pending, Scheduler, Turn};
@@ -65,6 +66,8 @@ pub(crate) struct Worker {
     current: Arc<Current>,
     board: Arc<Board>,
     budget: Budget,
+    /// Told when nothing runs.
+    meter: Option<Meter>,
     facts: Facts,
     /// Seeds of requests that bring none.
     seeds: fn() -> u64,
@@ -99,6 +102,7 @@ impl Worker {
             commands,
             board,
             budget,
+            meter: None,
             facts,
             seeds: rand::random,
             steps: Vec::with_capacity(slots),
@@ -106,6 +110,11 @@ impl Worker {
             chosen: Vec::with_capacity(slots),
             scratch: Scratch::default(),
         }
+    }
+
+    /// With memory that is read whenever nothing runs.
+    pub(crate) fn metered(self, meter: &Meter) -> Self {
+        Self { meter: Some(meter.clone()), ..self }
     }
 
     /// What runs now, for those who cancel.
@@ -136,7 +145,10 @@ impl Worker {
         self.leave_cancelled();
         self.queue();
         match self.scheduler.next(self.slots.decoding(), &self.pending) {
-            Turn::Wait => self.commands.blocking_recv().map(Happening::Told),
+            Turn::Wait => {
+                self.rest();
+                self.commands.blocking_recv().map(Happening::Told)
+            }
             turn => Some(Happening::Turn(turn)),
         }
     }
@@ -145,7 +157,10 @@ impl Worker {
     fn apply(&mut self, happening: Happening) -> bool {
         match happening {
             Happening::Told(Command::Shutdown) => return false,
-            Happening::Told(Command::Generate(order)) => self.start(order),
+            Happening::Told(Command::Generate(order)) => {
+                self.work();
+                self.start(order);
+            }
             Happening::Told(Command::Ask(work)) => work(self),
             Happening::Turn(Turn::Decode) => self.decode(),
             Happening::Turn(Turn::Prefill { place, tokens }) => {

@@ -381,3 +381,26 @@ proptest! {
         prop_assert_eq!(bench.worker.budget.reserved(), 0);
     }
 }
+
+/// A worker whose device holds one MiB more after each request.
+#[test]
+fn memory_is_looked_at_when_nothing_runs_and_a_leak_is_told() {
+    let used = crate::memory::fake::Figure::of(1 << 30);
+    let device = Arc::new(crate::memory::fake::FakeDevice(used.clone()));
+    let ledger = Arc::new(crate::memory::Ledger::new(device));
+    let mut bench = Bench::new(2);
+    let budget = bench.worker.budget.clone();
+    let meter = Meter::every(std::time::Duration::ZERO, budget, Default::default(), ledger);
+    bench.worker = bench.worker.metered(&meter);
+    for turn in 0..50 {
+        let _events = bench.ask(&prompt(turn, 40), 3);
+        bench.work();
+        used.add(4 << 20);
+        bench.worker.rest();
+    }
+    let leak = meter.read().leak;
+    assert_eq!((leak.samples, leak.state.as_str(), leak.component), (50, "leak", Some("unattributed")));
+    // Nothing has run since: there is nothing to look at.
+    bench.worker.rest();
+    assert_eq!(meter.read().leak.samples, 50);
+}

@@ -259,11 +259,20 @@ pub(super) struct Telemetry {
     pub(super) sample: f64,
     /// Whether a caller's `traceparent` is continued. Default true.
     pub(super) trust_incoming: bool,
+    /// Where a trace can be looked at, with `{trace_id}` in it: the status page links there. Default null: no links.
+    #[schemars(regex(pattern = r"^https?://.*\{trace_id\}"), example = &"http://127.0.0.1:16686/trace/{trace_id}")]
+    pub(super) trace_url: Option<String>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { otlp: None, service_name: "plimsoll".to_owned(), sample: 1.0, trust_incoming: true }
+        Self {
+            otlp: None,
+            service_name: "plimsoll".to_owned(),
+            sample: 1.0,
+            trust_incoming: true,
+            trace_url: None,
+        }
     }
 }
 

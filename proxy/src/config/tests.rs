@@ -141,6 +141,7 @@ fn defaults_are_those_of_the_design() {
       service_name: plimsoll
       sample: 1
       trust_incoming: true
+      trace_url: ~
     limits:
       body: 32MiB
       head: 64KiB

@@ -182,6 +182,8 @@ pub struct Telemetry {
     pub sample: f64,
     /// Whether a caller's `traceparent` is continued.
     pub trust_incoming: bool,
+    /// Where a trace can be looked at: an `http` or `https` address with `{trace_id}` in it.
+    pub trace_url: Option<String>,
 }
 
 /// A collector.

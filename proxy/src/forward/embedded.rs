@@ -109,7 +109,7 @@ impl Answer {
     pub async fn next(&mut self) -> Result<Step, EngineFailed> {
         while let Some(generation) = &mut self.generation {
             match generation.next().await.transpose() {
-                Ok(Some(Event::Started { cached, .. })) => self.meter.started(cached),
+                Ok(Some(Event::Started { cached, slot, .. })) => self.meter.started(cached, slot),
                 Ok(Some(Event::Prefilled)) => self.meter.prefilled(),
                 Ok(Some(Event::Token(token))) => return Ok(Step::Part(self.token(token))),
                 Ok(Some(Event::Done { reason, .. })) => return Ok(Step::Part(self.done(reason))),
@@ -170,6 +170,8 @@ impl Answer {
 
 /// Keeps the figures of one answer, for its usage and its span.
 struct Meter {
+    /// The request's id.
+    request: String,
     span: Option<ChatSpan>,
     engine: Arc<Embedded>,
     prompt: u64,
@@ -199,11 +201,21 @@ impl Meter {
             process_rss: Some(reading.process_rss),
         };
         let prompt = run.prompt.len() as u64;
-        Self { span: Some(span), engine: run.engine.clone(), prompt, cached: 0, completion: 0, memory }
+        let request = run.envelope.record.record().id.clone();
+        Self {
+            request,
+            span: Some(span),
+            engine: run.engine.clone(),
+            prompt,
+            cached: 0,
+            completion: 0,
+            memory,
+        }
     }
 
-    fn started(&mut self, cached: u32) {
+    fn started(&mut self, cached: u32, slot: u32) {
         self.cached = u64::from(cached);
+        self.engine.slots.started(slot, &self.request, self.cached, self.prompt);
         if let Some(span) = &mut self.span {
             span.prefill(self.cached, self.prompt.saturating_sub(self.cached));
         }

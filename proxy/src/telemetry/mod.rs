@@ -28,6 +28,7 @@ mod readings;
 mod recent;
 mod record;
 mod request;
+mod running;
 mod spans;
 
 use std::sync::Arc;
@@ -44,12 +45,14 @@ pub use record::{
     Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
 };
 pub use request::{Incoming, PolicySpan, RequestSpan, SummarizeSpan, WaitSpan};
+pub use running::RunningSummary;
 
 use export::Exports;
 use metrics::Instruments;
 use names::GenAiNames;
 use readings::Source;
 use recent::Recent;
+use running::Running;
 
 /// What telemetry needs to know to start.
 #[derive(Debug, Clone)]
@@ -112,6 +115,7 @@ struct Shared {
     trust_incoming: bool,
     instruments: Instruments,
     recent: Recent,
+    running: Running,
     source: Arc<Source<EngineReadings>>,
     templates: Arc<Source<TemplateReading>>,
     exports: Exports,
@@ -134,6 +138,7 @@ impl Telemetry {
             trust_incoming: config.trust_incoming,
             instruments: Instruments::new(&meter, config.gen_ai.names()),
             recent: Recent::default(),
+            running: Running::default(),
             source,
             templates,
             exports,
@@ -177,6 +182,12 @@ impl Telemetry {
     #[must_use]
     pub fn recent(&self) -> (Vec<RequestSummary>, Totals) {
         self.0.recent.read()
+    }
+
+    /// The requests in progress, the oldest first.
+    #[must_use]
+    pub fn running(&self) -> Vec<RunningSummary> {
+        self.0.running.read()
     }
 
     /// All metrics in Prometheus' text format, for `/metrics`. Its content type is `text/plain; version=0.0.4`.

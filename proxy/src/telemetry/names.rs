@@ -212,6 +212,11 @@ pub(super) mod metrics {
         metric("plimsoll.admission.wait", "s", "Time a request waited for memory");
     pub(crate) const KV_USAGE: Metric = metric("plimsoll.kv.usage", "1", "Used share of the KV cache");
     pub(crate) const VRAM_USAGE: Metric = metric("plimsoll.vram.usage", "By", "Model memory by component");
+    pub(crate) const LEAK_STATE: Metric = metric(
+        "plimsoll.vram.leak.state",
+        "{state}",
+        "Whether a component grows that should not: 0 ok, 1 suspect, 2 leak",
+    );
 
     pub(crate) const TEMPLATE_STABLE: Metric = metric(
         "plimsoll.template.stable",

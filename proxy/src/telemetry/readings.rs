@@ -22,8 +22,10 @@ pub struct EngineReadings {
     pub kv_limit: u64,
     /// Memory by component.
     pub memory: Vec<Component>,
-    /// Where the memory readings come from (`nvml`, `engine`).
+    /// Where the memory readings come from (`engine+nvml`, `engine+rss`).
     pub source: &'static str,
+    /// Whether each component grows that should not: 0 no, 1 perhaps, 2 yes.
+    pub leaks: Vec<(&'static str, u64)>,
 }
 
 /// One component's memory.
@@ -74,6 +76,7 @@ pub(super) fn register(meter: &Meter, source: &Arc<Source<EngineReadings>>) {
     queue_depth(meter, Arc::clone(source));
     kv_usage(meter, Arc::clone(source));
     memory(meter, Arc::clone(source));
+    leaks(meter, Arc::clone(source));
 }
 
 fn queue_depth(meter: &Meter, source: Arc<Source<EngineReadings>>) {
@@ -134,6 +137,22 @@ pub(super) fn register_templates(meter: &Meter, source: Arc<Source<TemplateReadi
                     KeyValue::new(attr::TEMPLATE_SHAPE, reading.shape),
                 ];
                 observer.observe(u64::from(reading.stable), &labels);
+            }
+        })
+        .build();
+}
+
+fn leaks(meter: &Meter, source: Arc<Source<EngineReadings>>) {
+    let _registered = meter
+        .u64_observable_gauge(metrics::LEAK_STATE.name)
+        .with_unit(metrics::LEAK_STATE.unit)
+        .with_description(metrics::LEAK_STATE.help)
+        .with_callback(move |observer| {
+            for engine in source.read() {
+                for (component, state) in &engine.leaks {
+                    let labels = [upstream(&engine), KeyValue::new(attr::VRAM_COMPONENT, *component)];
+                    observer.observe(*state, &labels);
+                }
             }
         })
         .build();

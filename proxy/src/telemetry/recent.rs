@@ -11,6 +11,8 @@ use super::request::method_label;
 
 /// Finished requests that are kept.
 const KEPT: usize = 64;
+/// Tools whose sums are kept.
+const TOOLS: usize = 64;
 
 /// One finished request. Names are configured ones, the texts are ours.
 #[derive(Debug, Clone, Serialize)]
@@ -51,12 +53,20 @@ pub struct RequestSummary {
     pub tokens_after: Option<u64>,
     /// Whether the two are estimates.
     pub estimated: bool,
+    /// Why the prompt came out as it did, in figures.
+    pub context: Option<ContextSummary>,
     /// The rules that fired.
     pub actions: Vec<ActionSummary>,
     /// Prompt tokens that the model reported.
     pub input_tokens: Option<u64>,
     /// Prompt tokens that came from a cache.
     pub cached_tokens: Option<u64>,
+    /// Bytes of keys and values that the call held at its end, on the embedded engine.
+    pub kv_bytes: Option<u64>,
+    /// Bytes of the model's memory when the call was admitted, on the embedded engine.
+    pub memory_before_bytes: Option<u64>,
+    /// The highest reading during the call.
+    pub memory_peak_bytes: Option<u64>,
     /// Tokens generated.
     pub output_tokens: Option<u64>,
     /// Time in the admission queue.
@@ -64,6 +74,27 @@ pub struct RequestSummary {
     /// From arrival to the first token.
     pub first_token_ms: Option<f64>,
     /// From arrival to the last byte.
+    pub took_ms: f64,
+}
+
+/// The sizes that a policy worked with.
+#[derive(Debug, Clone, Serialize)]
+pub struct ContextSummary {
+    /// The model's window in tokens.
+    pub window: u64,
+    /// Tokens that the prompt might have.
+    pub budget: u64,
+    /// Tokens kept free for the answer.
+    pub reserved: u64,
+    /// Messages as the client sent them.
+    pub messages_before: u64,
+    /// Messages after the policy.
+    pub messages_after: u64,
+    /// Who counted.
+    pub tokenizer: String,
+    /// `unchanged`, `modified`, `rejected` or `failed_open`.
+    pub outcome: &'static str,
+    /// Milliseconds that the policy took.
     pub took_ms: f64,
 }
 
@@ -76,6 +107,12 @@ pub struct ActionSummary {
     pub messages: u64,
     /// Tokens that left the prompt.
     pub tokens_removed: u64,
+    /// Tokens that came into the prompt.
+    pub tokens_added: u64,
+    /// Why, in words of ours.
+    pub reason: String,
+    /// The tool whose output was touched, where it was one.
+    pub tool: Option<String>,
 }
 
 /// Sums over all finished requests since the start.
@@ -93,6 +130,8 @@ pub struct Totals {
     pub tokens_cached: u64,
     /// Tokens removed by each rule, shadow mode left out.
     pub removed_by_action: BTreeMap<String, u64>,
+    /// Tokens of tools' outputs that were removed, by tool, shadow mode left out.
+    pub removed_by_tool: BTreeMap<String, u64>,
 }
 
 impl RequestSummary {
@@ -117,9 +156,13 @@ impl RequestSummary {
             tokens_before: context.map(|facts| facts.tokens_before),
             tokens_after: context.filter(|facts| !refused(facts)).map(|facts| facts.tokens_after),
             estimated: context.is_some_and(|facts| facts.estimated),
+            context: context.map(sizes),
             actions: context.map(|facts| facts.actions.iter().map(summary).collect()).unwrap_or_default(),
             input_tokens: chat.and_then(|facts| facts.input_tokens),
             cached_tokens: chat.and_then(|facts| facts.cached_tokens),
+            kv_bytes: chat.and_then(|facts| facts.kv).map(|kv| kv.bytes),
+            memory_before_bytes: chat.and_then(|facts| facts.memory).map(|memory| memory.before),
+            memory_peak_bytes: chat.and_then(|facts| facts.memory).map(|memory| memory.peak),
             output_tokens: chat.and_then(|facts| facts.output_tokens),
             queued_ms: record.queued.map(millis),
             first_token_ms: chat.and_then(|facts| facts.first_token).map(millis),
@@ -140,7 +183,23 @@ impl Totals {
         self.tokens_sent += facts.sent();
         for action in facts.actions.iter().filter(|_| facts.enforced) {
             *self.removed_by_action.entry(action.policy.clone()).or_default() += action.tokens_removed;
+            if let Some(tool) = &action.tool {
+                self.offends(tool, action.tokens_removed);
+            }
         }
+    }
+}
+
+impl Totals {
+    /// Clients name their tools as they like: only so many are kept, the least of them give way.
+    fn offends(&mut self, tool: &str, tokens: u64) {
+        if !self.removed_by_tool.contains_key(tool) && self.removed_by_tool.len() >= TOOLS {
+            let least = self.removed_by_tool.iter().min_by_key(|(_, removed)| **removed);
+            if let Some(least) = least.map(|(tool, _)| tool.clone()) {
+                self.removed_by_tool.remove(&least);
+            }
+        }
+        *self.removed_by_tool.entry(tool.to_owned()).or_default() += tokens;
     }
 }
 
@@ -149,8 +208,21 @@ fn text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, 
 }
 
 fn summary(action: &Action) -> ActionSummary {
-    let Action { policy, messages, tokens_removed, .. } = action;
-    ActionSummary { policy: policy.clone(), messages: *messages, tokens_removed: *tokens_removed }
+    let Action { policy, reason, tokens_removed, tokens_added, messages, tool } = action.clone();
+    ActionSummary { policy, messages, tokens_removed, tokens_added, reason, tool }
+}
+
+fn sizes(facts: &PolicyFacts) -> ContextSummary {
+    ContextSummary {
+        window: facts.window,
+        budget: facts.budget,
+        reserved: facts.reserved,
+        messages_before: facts.messages_before,
+        messages_after: facts.messages_after,
+        tokenizer: facts.tokenizer.clone(),
+        outcome: facts.outcome.as_str(),
+        took_ms: millis(facts.took),
+    }
 }
 
 /// A refused prompt has no size after, and was not sent on.
@@ -244,6 +316,17 @@ mod tests {
         assert_eq!((last[0].id.as_str(), last[KEPT - 1].id.as_str()), ("69", "6"));
         assert_eq!((last[0].tokens_before, last[0].tokens_after), (Some(150), Some(90)));
         assert_eq!((last[0].took_ms, last[0].actions[0].tokens_removed), (1.5, 60));
+    }
+
+    #[test]
+    fn tools_are_summed_and_bounded() {
+        let mut totals = Totals::default();
+        for tool in 0..TOOLS as u64 + 10 {
+            totals.offends(&format!("tool-{tool}"), 10 + tool);
+        }
+        totals.offends("tool-70", 1000);
+        assert_eq!((totals.removed_by_tool.len(), totals.removed_by_tool["tool-70"]), (TOOLS, 1080));
+        assert!(!totals.removed_by_tool.contains_key("tool-0"), "the least give way");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct RequestRecord {
     pub context: Option<PolicyFacts>,
     /// Time spent in the admission queue.
     pub queued: Option<Duration>,
+    /// Whether it is in the admission queue now.
+    pub waiting: bool,
     /// What the model did.
     pub chat: Option<ChatFacts>,
 }
@@ -47,6 +49,7 @@ impl RequestRecord {
             error: None,
             context: None,
             queued: None,
+            waiting: false,
             chat: None,
         }
     }

@@ -48,7 +48,9 @@ impl RequestSpan {
         let live = server_span(shared, incoming);
         let record = RequestRecord::new(incoming.id.clone(), incoming.method.clone(), incoming.template);
         shared.instruments.request_started(&record);
-        Self(Arc::new(Request { shared: Arc::clone(shared), live, record: Mutex::new(record) }))
+        let request = Arc::new(Request { shared: Arc::clone(shared), live, record: Mutex::new(record) });
+        shared.running.began(&request);
+        Self(request)
     }
 
     /// The trace that this request can be looked up by, in hex. Nothing where it is not exported.
@@ -103,6 +105,7 @@ impl RequestSpan {
     /// Begins the wait for a slot.
     #[must_use]
     pub fn wait(&self) -> WaitSpan {
+        self.record().waiting = true;
         WaitSpan {
             _live: self.0.live.child(span::WAIT, SpanKind::Internal),
             request: Some(self.clone()),
@@ -129,7 +132,7 @@ impl RequestSpan {
 }
 
 impl Request {
-    fn record(&self) -> MutexGuard<'_, RequestRecord> {
+    pub(super) fn record(&self) -> MutexGuard<'_, RequestRecord> {
         // Each write is one assignment: a record is whole even after a panic elsewhere.
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -287,7 +290,8 @@ pub struct WaitSpan {
 impl Drop for WaitSpan {
     fn drop(&mut self) {
         if let Some(request) = &self.request {
-            request.record().queued = Some(self.since.elapsed());
+            let mut record = request.record();
+            (record.queued, record.waiting) = (Some(self.since.elapsed()), false);
         }
     }
 }

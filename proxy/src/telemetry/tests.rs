@@ -166,6 +166,7 @@ fn engines_are_read_at_each_scrape() {
                 Component { name: "kv_cache", bytes: 200 },
             ],
             source: "engine",
+            leaks: vec![("weights", 0)],
         }]
     });
     let text = telemetry.prometheus();

@@ -168,6 +168,7 @@ async fn metrics_pass_promtool() -> anyhow::Result<()> {
             kv_limit: 2,
             memory: vec![Component { name: "weights", bytes: 1 }],
             source: "engine",
+            leaks: vec![("weights", 0)],
         }]
     });
     telemetry.config_loaded(1);

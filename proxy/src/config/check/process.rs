@@ -22,6 +22,7 @@ impl Check<'_> {
             service_name: raw.service_name.clone(),
             sample: raw.sample,
             trust_incoming: raw.trust_incoming,
+            trace_url: raw.trace_url.clone(),
         })
     }
 
