@@ -61,7 +61,7 @@ pub use error::{AdmitError, GenerateError, LoadError};
 pub use memory::{MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
-pub use worker::SlotReading;
+pub use worker::{Batch, SlotReading, Tag};
 
 use load::Running;
 use text::Text;
@@ -110,6 +110,11 @@ impl Engine {
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
     /// token and a few more: a slow reader holds up nobody.
     pub fn generate(&self, request: Generate, permit: Permit) -> Generation {
+        self.generate_tagged(request, permit, None)
+    }
+
+    /// As [`Engine::generate`], with a name for the request in the batches that it has a part in.
+    pub fn generate_tagged(&self, request: Generate, permit: Permit, tag: Option<Tag>) -> Generation {
         let (sender, events) = mpsc::unbounded_channel();
         let id = self.0.next_request();
         let generation =
@@ -119,11 +124,24 @@ impl Engine {
             drop(sender.send(Err(refused)));
             return generation;
         }
-        let order = Order { id, request, permit, events: sender, asked: Instant::now() };
+        let order = Order { id, request, permit, events: sender, asked: Instant::now(), tag };
         // Refused only where the worker is gone: there is room for as many orders as there are permits. The order
         // is dropped with its sender then, which the generation reads as `Gone`.
         drop(self.0.commands.try_send(Command::Generate(order)));
         generation
+    }
+
+    /// Tells `sink` of each run of decoding steps that the same requests shared, where one of them has a tag. It is
+    /// called on the engine's thread and must be quick. Only the first sink counts; without one this costs nothing.
+    pub fn watch_batches(&self, sink: impl Fn(Batch) + Send + Sync + 'static) {
+        self.0.board.watch(Box::new(sink));
+    }
+
+    /// Tokens of a prompt whose keys and values some slot holds now: a prediction of what [`Event::Started`] will call
+    /// cached. It may come out smaller where another request takes the slot first or the prompt goes on in a slot that
+    /// holds less, and larger where a running request ends first: what that has decoded is not counted here.
+    pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
+        u32::try_from(self.0.board.resident(prompt)).unwrap_or(u32::MAX)
     }
 
     /// Memory by component, as it is now.

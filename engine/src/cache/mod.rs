@@ -9,5 +9,5 @@ pub(crate) mod device;
 pub(crate) use device::Device;
 pub(crate) use host::Host;
 pub(crate) use shape::Shape;
-pub(crate) use slots::{Picked, SlotId, Slots};
+pub(crate) use slots::{Picked, SlotId, Slots, common};
 pub(crate) use store::{Store, StoreError};

@@ -142,6 +142,11 @@ impl Slots {
         self.slots[slot].chain.len()
     }
 
+    /// The tokens that a slot holds.
+    pub(crate) fn chain(&self, slot: SlotId) -> &[u32] {
+        &self.slots[slot].chain
+    }
+
     /// Rows that decode.
     pub(crate) fn decoding(&self) -> usize {
         self.decoding
@@ -163,7 +168,8 @@ impl Slots {
     }
 }
 
-fn common(a: &[u32], b: &[u32]) -> usize {
+/// Tokens that both begin with.
+pub(crate) fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 

@@ -1,10 +1,11 @@
 //! What the worker shows of its slots.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::cache::Slots;
+use super::batch::{Batch, Sink};
+use crate::cache::{Slots, common};
 
 /// A slot as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +23,13 @@ pub struct SlotReading {
 }
 
 /// The latest readings, written by the worker after each turn.
-#[derive(Debug)]
 pub(crate) struct Board {
     slots: Mutex<Vec<SlotReading>>,
     kv_used: Arc<AtomicU64>,
+    /// The tokens that each slot holds, without those decoded since its request began.
+    chains: Mutex<Vec<Vec<u32>>>,
+    /// Who is told of batches.
+    sink: OnceLock<Sink>,
 }
 
 impl Board {
@@ -33,7 +37,41 @@ impl Board {
     pub(crate) fn new(slots: u32, limit: u32, kv_used: Arc<AtomicU64>) -> Self {
         let idle_since = Some(Instant::now());
         let slot = |id| SlotReading { id, tokens: 0, limit, busy: false, idle_since };
-        Self { slots: Mutex::new((0..slots).map(slot).collect()), kv_used }
+        Self {
+            slots: Mutex::new((0..slots).map(slot).collect()),
+            kv_used,
+            chains: Mutex::new(vec![Vec::new(); slots as usize]),
+            sink: OnceLock::new(),
+        }
+    }
+
+    /// What of a prompt need not be computed, were it to run now. As when it runs, its last token must be.
+    pub(crate) fn resident(&self, prompt: &[u32]) -> usize {
+        let chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = chains.iter().map(|chain| common(chain, prompt)).max().unwrap_or(0);
+        longest.min(prompt.len().saturating_sub(1))
+    }
+
+    /// A slot holds these tokens.
+    pub(super) fn show(&self, slot: usize, chain: &[u32]) {
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        chains[slot].clear();
+        chains[slot].extend_from_slice(chain);
+    }
+
+    /// Has batches told from now on. Only the first sink counts.
+    pub(crate) fn watch(&self, sink: Sink) {
+        drop(self.sink.set(sink));
+    }
+
+    pub(super) fn has_sink(&self) -> bool {
+        self.sink.get().is_some()
+    }
+
+    pub(super) fn tell(&self, batch: Batch) {
+        if let Some(sink) = self.sink.get() {
+            sink(batch);
+        }
     }
 
     /// Number of slots.

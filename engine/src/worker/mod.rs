@@ -2,6 +2,7 @@
 
 mod cancel;
 mod board;
+mod batch;
 mod job;
 mod run;
 
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 
+pub use batch::{Batch, Tag};
 pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
@@ -21,6 +23,7 @@ use crate::request::{Event, Generate};
 use crate::sample::Scratch;
 use crate::schedule::{Pending, Scheduler, Turn};
 use crate::session::{Session, Step};
+use batch::Batches;
 use job::Job;
 
 /// What the worker is told.
@@ -42,6 +45,8 @@ pub(crate) struct Order {
     pub(crate) events: UnboundedSender<Result<Event, GenerateError>>,
     /// When it was asked for.
     pub(crate) asked: Instant,
+    /// Its name in batches.
+    pub(crate) tag: Option<Tag>,
 }
 
 /// What the worker needs to know of the model.
@@ -70,6 +75,7 @@ pub(crate) struct Worker {
     pending: Vec<Pending>,
     chosen: Vec<(SlotId, Option<u32>)>,
     scratch: Scratch,
+    batches: Batches,
 }
 
 /// What happens next.
@@ -102,6 +108,7 @@ impl Worker {
             pending: Vec::with_capacity(slots),
             chosen: Vec::with_capacity(slots),
             scratch: Scratch::default(),
+            batches: Batches::default(),
         }
     }
 

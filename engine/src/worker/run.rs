@@ -31,6 +31,7 @@ impl Worker {
         }
         let limit = order.permit.tokens() as usize;
         self.slots.start(picked.slot, &prompt, picked.cached(), limit);
+        self.show(picked.slot);
         if had > limit {
             self.session.release(self.slots.row(picked.slot), limit, had);
         }
@@ -55,6 +56,7 @@ impl Worker {
     fn forget(&mut self, slot: SlotId) {
         self.session.release(self.slots.row(slot), 0, self.slots.len(slot));
         self.slots.clear(slot);
+        self.show(slot);
     }
 
     /// Computes a part of a prompt; after the last part, chooses the first token.
@@ -78,6 +80,7 @@ impl Worker {
         }
         self.scheduler.prefilled(tokens, started.elapsed());
         self.slots.extend(slot, part);
+        self.show(slot);
         if past + tokens == prompt.len() {
             self.prefilled(slot);
         }
@@ -91,6 +94,7 @@ impl Worker {
         }
         let token = job.sampler.choose(self.session.logits(0), &mut self.scratch);
         let swap = self.slots.promote(slot);
+        self.regroup();
         if self.swap(swap) {
             self.deliver(slot, token);
         }
@@ -107,6 +111,7 @@ impl Worker {
         if self.session.decode(&self.steps).is_err() {
             return self.decode_singly();
         }
+        self.batches.step();
         let mut chosen = std::mem::take(&mut self.chosen);
         for row in 0..self.steps.len() {
             let slot = self.slots.slot(row);
@@ -176,9 +181,17 @@ impl Worker {
     fn leave(&mut self, slot: SlotId) -> Option<Job> {
         let job = self.jobs[slot].take()?;
         let swap = self.slots.finish(slot, Instant::now());
+        self.regroup();
         self.swap(swap);
+        self.show(slot);
         self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
         Some(job)
+    }
+
+    /// Shows what a slot holds to those who ask what of a prompt is held. Not at each step: what is decoded is shown
+    /// when its request ends.
+    fn show(&self, slot: SlotId) {
+        self.board.show(slot, self.slots.chain(slot));
     }
 
     /// Takes out the requests that nobody waits for.
@@ -199,6 +212,7 @@ impl Worker {
         tracing::error!(error = error.0, "kv memory failed");
         for slot in slots {
             self.slots.clear(slot);
+            self.show(slot);
             if let Some(job) = self.leave(slot) {
                 job.fail(GenerateError::Session(error.0.clone()));
             }

@@ -141,6 +141,9 @@ fn defaults_are_those_of_the_design() {
       service_name: plimsoll
       sample: 1
       trust_incoming: true
+      baggage: []
+      capture_content: false
+      gen_ai: latest
     limits:
       body: 32MiB
       head: 64KiB

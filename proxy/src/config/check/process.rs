@@ -22,6 +22,9 @@ impl Check<'_> {
             service_name: raw.service_name.clone(),
             sample: raw.sample,
             trust_incoming: raw.trust_incoming,
+            baggage: raw.baggage.clone(),
+            capture_content: raw.capture_content,
+            gen_ai: raw.gen_ai,
         })
     }
 
