@@ -105,6 +105,15 @@ fn queries() -> Vec<String> {
     targets.map(|target| target["expr"].as_str().expect("an expression").to_owned()).collect()
 }
 
+/// The first query of the panel with this title.
+pub(crate) fn panel(title: &str) -> String {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let mut titled = panels.filter(|panel| panel["title"] == title && panel["targets"].is_array());
+    let panel = titled.next().unwrap_or_else(|| panic!("no panel `{title}`"));
+    panel["targets"][0]["expr"].as_str().expect("an expression").to_owned()
+}
+
 /// What the variables' choices are read from.
 fn variables() -> Vec<String> {
     let dashboard = dashboard();
