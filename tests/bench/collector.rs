@@ -12,7 +12,7 @@ use plimsoll_tests::mock::Mock;
 use plimsoll_tests::{plimsoll, post_with};
 use serde_json::json;
 
-/// Requests to each process; the p99 is that of the 40 slowest.
+/// Requests to each process, where the first argument is no other number.
 const ROUNDS: usize = 4_000;
 /// Rounds before it counts.
 const WARM: usize = 300;
@@ -115,7 +115,7 @@ fn slow() -> String {
 fn dawdle(mut stream: TcpStream) {
     let mut buffer = [0; 64 * 1024];
     while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
-        thread::sleep(Duration::from_secs(2));
+        thread::park_timeout(Duration::from_secs(2));
         let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         if stream.write_all(answer).is_err() {
             return;
@@ -124,6 +124,7 @@ fn dawdle(mut stream: TcpStream) {
 }
 
 fn main() {
+    let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
     let mock = Mock::start(Vec::new());
     let (hole, _listener) = black_hole();
     let otlp = |address: &str| format!("otlp: {{ endpoint: 'http://{address}' }}");
@@ -134,7 +135,7 @@ fn main() {
         Process::start("slow (2 s)", &mock, &otlp(&slow())),
     ];
     let text = "The build of the payments service failed in its third stage, see the log of the runner. ";
-    for round in 0..WARM + ROUNDS {
+    for round in 0..WARM + rounds {
         let turns = (0..10).map(|turn| json!({"role": "user", "content": format!("{round}.{turn}: {text}")}));
         let body = json!({"model": "demo", "messages": turns.collect::<Vec<_>>()}).to_string().into_bytes();
         // Whoever comes first in a round meets a colder cache: each does in turn.
@@ -144,7 +145,7 @@ fn main() {
         }
         mock.forget();
     }
-    println!("\n{ROUNDS} requests of 1 KB to each, in turn; ms, and as a ratio of telemetry off");
+    println!("\n{rounds} requests of 1 KB to each, in turn; ms, and as a ratio of telemetry off");
     let off: Vec<f64> = [0.5, 0.99].map(|share| processes[0].quantile(share)).into();
     for process in &mut processes {
         let (p50, p99) = (process.quantile(0.5), process.quantile(0.99));

@@ -11,6 +11,9 @@ use crate::monitoring::panel;
 use crate::status::long_talk;
 use crate::tooling::tool;
 
+/// Labels and value.
+type Series = (Value, f64);
+
 /// A running Prometheus; ends when dropped.
 struct Prometheus {
     process: Child,
@@ -55,7 +58,7 @@ impl Prometheus {
     }
 
     /// The answer to a query: labels and value of each series.
-    fn query(&self, query: &str) -> Vec<(Value, f64)> {
+    fn query(&self, query: &str) -> Vec<Series> {
         let url = reqwest::Url::parse_with_params(&format!("{}/api/v1/query", self.url), [("query", query)]);
         let reply = get(url.unwrap().as_str());
         if reply.status == 503 {
@@ -76,7 +79,7 @@ fn prometheus_answers_the_dashboard() {
     let target = sidecar.admin_url.strip_prefix("http://").expect("an address").to_owned();
     let prometheus = Prometheus::start(&program, &target);
     // Rates need samples on both sides of a request: requests go on until the answer is there.
-    let answer = |title: &str, good: &dyn Fn(&[(Value, f64)]) -> bool| loop {
+    let answer = |title: &str, good: &dyn Fn(&[Series]) -> bool| loop {
         post(&format!("{}/v1/chat/completions", sidecar.data_url), &long_talk()).ok();
         let query = panel(title).replace("$__rate_interval", "1m");
         let query =
@@ -86,10 +89,10 @@ fn prometheus_answers_the_dashboard() {
             return series;
         }
     };
-    let of = |series: &[(Value, f64)], label: &str, value: &str| {
+    let of = |series: &[Series], label: &str, value: &str| {
         series.iter().find(|(labels, _)| labels[label] == value).map(|&(_, number)| number)
     };
-    let stage = |series: &[(Value, f64)], stage: &str| of(series, "plimsoll_context_stage", stage);
+    let stage = |series: &[Series], stage: &str| of(series, "plimsoll_context_stage", stage);
     answer("Requests", &|series| {
         of(series, "http_response_status_code", "200").is_some_and(|rate| rate > 0.0)
     });
