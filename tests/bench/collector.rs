@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_tests::http::open;
 use plimsoll_tests::mock::Mock;
-use plimsoll_tests::{plimsoll, post_with};
+use plimsoll_tests::{plimsoll, post_with, shared};
 use serde_json::json;
 
 /// Requests to each process, where the first argument is no other number.
@@ -32,21 +32,22 @@ impl Process {
         let config = format!(
             "
 listen: {{ data: 127.0.0.1:0, admin: 127.0.0.1:0 }}
-runtime: {{ onnxruntime: .runtime/libonnxruntime.so }}
+runtime: {{ onnxruntime: '{root}/.runtime/libonnxruntime.so' }}
 log: {{ level: 'off' }}
 telemetry: {{ {otlp} }}
 upstreams:
   other: {{ url: '{}', context: 32000 }}
-  local: {{ engine: {{ model: engine/demo/model, device: cpu, context: 4096 }} }}
+  local: {{ engine: {{ model: '{root}/engine/demo/model', device: cpu, context: 4096 }} }}
 routes:
   - {{ name: engine, match: {{ header: {{ x-bench: engine }} }}, upstream: local, policy: chat, any_model: true }}
   - {{ name: default, upstream: other, policy: chat }}
 ",
-            mock.url
+            mock.url,
+            root = shared::root().display(),
         );
         std::fs::write(&file, config).expect("the configuration can be written");
         let mut command = plimsoll();
-        command.arg("serve").arg("--config").arg(&file).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg("serve").arg("--config").arg(&file).stdout(Stdio::piped());
         let mut process = command.spawn().expect("the sidecar starts");
         let stdout = process.stdout.take().expect("a pipe was asked for");
         let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
