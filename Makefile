@@ -25,7 +25,8 @@ test-long: setup ## Run the tests that take long, properties with 10,000 cases
 	cargo build --workspace --bins --tests --locked
 	PROPTEST_CASES=10000 cargo nextest run --workspace --locked --profile long --run-ignored all
 
-bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token
+bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token, what a bad collector costs
+	cargo build --release --locked -p plimsoll-proxy
 	cargo bench -p plimsoll-tests --benches --locked
 
 demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a policy is worth, over HTTP
@@ -41,7 +42,7 @@ requirements: ## Lock the tests' Python packages anew (needs `uv`)
 clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv
 	rm -rf .runtime .tools .venv
 
-setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/checkov/.ready
+setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/checkov/.ready
 
 build-tools:
 	@tests/setup/build-tools.sh
@@ -55,8 +56,11 @@ build-tools:
 .tools/bin/helm: tests/setup/helm.sh tests/setup/helm.txt
 	@tests/setup/helm.sh
 
-.tools/bin/promtool: tests/setup/promtool.sh
+.tools/bin/promtool .tools/bin/prometheus &: tests/setup/promtool.sh
 	@tests/setup/promtool.sh
 
 .tools/checkov/.ready: tests/setup/checkov.sh tests/setup/checkov.txt
 	@tests/setup/checkov.sh
+
+.tools/bin/chromium: tests/setup/chromium.sh
+	@tests/setup/chromium.sh

@@ -63,7 +63,7 @@ pub use error::{AdmitError, GenerateError, LoadError};
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
-pub use worker::SlotReading;
+pub use worker::{Batch, SlotReading, Tag};
 
 use load::Running;
 use text::Text;
@@ -118,6 +118,11 @@ impl Engine {
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
     /// token and a few more: a slow reader holds up nobody.
     pub fn generate(&self, request: Generate, permit: Permit) -> Generation {
+        self.generate_tagged(request, permit, None)
+    }
+
+    /// As [`Engine::generate`], with a name for the request in the batches that it has a part in.
+    pub fn generate_tagged(&self, request: Generate, permit: Permit, tag: Option<Tag>) -> Generation {
         let (sender, events) = mpsc::unbounded_channel();
         let id = self.0.next_request();
         let generation =
@@ -127,11 +132,17 @@ impl Engine {
             drop(sender.send(Err(refused)));
             return generation;
         }
-        let order = Order { id, request, permit, events: sender, asked: Instant::now() };
+        let order = Order { id, request, permit, events: sender, asked: Instant::now(), tag };
         // Refused only where the worker is gone: there is room for as many orders as there are permits. The order
         // is dropped with its sender then, which the generation reads as `Gone`.
         drop(self.0.commands.try_send(Command::Generate(order)));
         generation
+    }
+
+    /// Tells `sink` of each run of decoding steps that the same requests shared, where one of them has a tag. It is
+    /// called on the engine's thread and must be quick. Only the first sink counts; without one this costs nothing.
+    pub fn watch_batches(&self, sink: impl Fn(Batch) + Send + Sync + 'static) {
+        self.0.board.watch(Box::new(sink));
     }
 
     /// Memory by component, as it is now.

@@ -29,6 +29,8 @@ pub struct Conversation {
     replaced: Arc<BTreeMap<usize, Vec<Replaced>>>,
     tools: Option<Arc<str>>,
     output_limit: Option<Tokens>,
+    /// Raw JSON text in place of the client's `stream_options`.
+    stream_options: Option<Arc<str>>,
     /// Whether the list of messages is no longer the client's.
     edited: bool,
 }
@@ -94,6 +96,7 @@ impl Conversation {
             replaced: Arc::default(),
             tools: None,
             output_limit: None,
+            stream_options: None,
             edited: false,
         })
     }
@@ -134,7 +137,7 @@ impl Conversation {
     /// Whether a policy changed anything.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        self.edited || self.tools.is_some() || self.output_limit.is_some()
+        self.edited || self.tools.is_some() || self.output_limit.is_some() || self.stream_options.is_some()
     }
 
     /// The request: the original text itself where nothing changed, else the original with the touched spans
@@ -142,6 +145,22 @@ impl Conversation {
     #[must_use]
     pub fn to_json(&self) -> Arc<str> {
         if self.is_changed() { splice::splice(self).into() } else { self.source.body.clone() }
+    }
+
+    /// The request, asking for the usage of its stream as well. `None` where it does so already, does not stream, or has
+    /// `stream_options` that are no object.
+    #[must_use]
+    pub fn asking_usage(&self) -> Option<Self> {
+        if self.field("stream") != Some("true") {
+            return None;
+        }
+        let raw = self.field("stream_options").filter(|raw| *raw != "null").unwrap_or("{}");
+        let mut options: serde_json::Map<String, serde_json::Value> = serde_json::from_str(raw).ok()?;
+        if options.insert("include_usage".to_owned(), true.into()) == Some(true.into()) {
+            return None;
+        }
+        let options = serde_json::Value::Object(options).to_string();
+        Some(Self { stream_options: Some(options.into()), ..self.clone() })
     }
 
     /// Messages that policies removed, in the order of the client's history.

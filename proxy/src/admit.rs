@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_engine::{AdmitError, Permit};
-use plimsoll_policies::{CountError, Report};
+use plimsoll_policies::{Conversation, CountError, Report};
 use thiserror::Error;
 
 use crate::forward::upstream::HttpUpstream;
@@ -41,6 +41,10 @@ pub struct Run {
     pub prompt: Arc<[u32]>,
     /// Tokens the answer may have.
     pub max_tokens: u32,
+    /// Tokens of the prompt that the KV cache held before the call was admitted.
+    pub resident: u32,
+    /// The messages, of a chat.
+    pub chat: Option<Conversation>,
     /// Memory for prompt and answer.
     pub permit: Permit,
 }
@@ -111,10 +115,27 @@ pub async fn admit(governed: Governed) -> Result<Admitted, NotAdmitted> {
     };
     let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
     let max_tokens = room(&engine, &prompt, options.max_tokens)?;
+    let resident = engine.engine.resident_prefix(&prompt);
+    let chat = match input {
+        Input::Chat(chat) => Some(chat.conversation),
+        Input::Text(_) => None,
+    };
     let span = envelope.record.wait();
     let permit = reserve(&engine, prompt.len(), max_tokens, envelope.live.limits.queue_wait).await?;
     drop(span);
-    Ok(Admitted::Run(Run { engine, envelope, report, kind, tools, options, prompt, max_tokens, permit }))
+    Ok(Admitted::Run(Run {
+        engine,
+        envelope,
+        report,
+        kind,
+        tools,
+        options,
+        prompt,
+        max_tokens,
+        resident,
+        chat,
+        permit,
+    }))
 }
 
 /// Token ids may come from the client.

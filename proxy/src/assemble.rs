@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_engine::text::{Certificate, Text, TextError};
-use plimsoll_engine::{ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths};
+use plimsoll_engine::{
+    Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths,
+};
 use plimsoll_policies::{Chain, Tokens};
 use thiserror::Error;
 
@@ -15,7 +17,7 @@ use crate::count::Exact;
 use crate::forward::upstream::{ClientError, HttpUpstream};
 use crate::live::{Counting, Embedded, Kind, Live, Revision, Route, Shared, Upstream};
 use crate::readings::SlotNotes;
-use crate::telemetry::{LoadFacts, Telemetry};
+use crate::telemetry::{BatchFacts, LoadFacts, SpanRef, Telemetry};
 
 /// A configuration that is valid but cannot be made live.
 #[derive(Debug, Error)]
@@ -114,6 +116,9 @@ fn engine(
             return Err(AcquireError::Model { upstream: name.to_owned(), source });
         }
     };
+    if telemetry.traces() {
+        engine.watch_batches(batches(&settings.name, telemetry.clone()));
+    }
     let (model, device) = (engine.model(), engine.device());
     span.completed(&LoadFacts {
         device: device.name.clone(),
@@ -140,6 +145,16 @@ fn engine(
         counting: Counting::Exact(counter),
         certificate,
     })
+}
+
+/// Turns the engine's batches into traces.
+fn batches(model: &str, telemetry: Telemetry) -> impl Fn(Batch) + Send + Sync + 'static {
+    let model = model.to_owned();
+    move |batch| {
+        let calls = batch.tags.iter().filter_map(|tag| tag.downcast_ref::<SpanRef>().cloned()).collect();
+        let Batch { rows, steps, started, ended, .. } = batch;
+        telemetry.batch(BatchFacts { model: &model, calls, rows: rows.into(), steps, started, ended });
+    }
 }
 
 fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {

@@ -14,8 +14,9 @@ use crate::config::Mode;
 use crate::count::{Counted, Counter};
 use crate::live::Route;
 use crate::parse::{Call, Envelope, Work};
-use crate::telemetry::{PolicySpan, RequestSpan};
+use crate::telemetry::{PolicySpan, RequestSpan, SpanRef};
 
+use summary::Given;
 pub use summary::SummaryMemo;
 
 /// Bodies below this many bytes are governed on the spot; longer ones would hold up other requests of the thread.
@@ -80,9 +81,16 @@ async fn run(
     record: &RequestSpan,
 ) -> Result<(Conversation, Option<Report>), GovernError> {
     let started = Instant::now();
-    let span = record.policy(&rule.route.policy);
+    let mut span = record.policy(&rule.route.policy);
     match rule.settle(&conversation, &span).await {
         Ok((governed, report)) => {
+            let enforced = rule.mode == Mode::Enforce;
+            let (sent, tokens) = if enforced {
+                (&governed, report.tokens_after)
+            } else {
+                (&conversation, report.tokens_before)
+            };
+            span.segments(tokens, || facts::segments(sent));
             span.finish(facts::of(&report, rule.mode, started.elapsed()));
             Ok((governed, Some(report)))
         }
@@ -96,6 +104,9 @@ async fn run(
         }
     }
 }
+
+/// What a chain says, and the span of the last summary that it was given.
+type Applied = (Verdict, Option<SpanRef>);
 
 /// A route's policy with what it needs to run.
 struct Rule {
@@ -115,25 +126,36 @@ impl Rule {
         span: &PolicySpan,
     ) -> Result<(Conversation, Report), GovernError> {
         for _ in 0..MAX_ASKS {
-            match self.apply(conversation.clone()).await?? {
-                Verdict::Done { conversation, report } => return Ok((conversation, report)),
+            let (verdict, origin) = self.apply(conversation.clone()).await??;
+            match verdict {
+                Verdict::Done { conversation, report } => {
+                    if let Some(origin) = origin.filter(|_| self.mode == Mode::Enforce)
+                        && summary::is_in(&conversation)
+                    {
+                        span.uses_summary(origin);
+                    }
+                    return Ok((conversation, report));
+                }
                 Verdict::Ask(ask) => {
                     let written = summary::write(&self.route, &ask, span).await;
                     self.summaries.remember(ask.key, written);
+                    self.summaries.written_under(ask.key, span.written());
                 }
             }
         }
         Err(GovernError::Unsettled { policy: self.route.policy.to_string() })
     }
 
-    async fn apply(&self, conversation: Conversation) -> Result<Result<Verdict, Refusal>, JoinError> {
+    /// Also gives the span of the last summary that the chain was given.
+    async fn apply(&self, conversation: Conversation) -> Result<Result<Applied, Refusal>, JoinError> {
         let (route, summaries, counter) = (self.route.clone(), self.summaries.clone(), self.counter.clone());
         let (off, limits) = (self.mode == Mode::Off, self.limits);
         let inline = conversation.to_json().len() < INLINE;
         let apply = move || {
-            let context = Context { limits, counter: counter.as_dyn(), summaries: summaries.as_ref() };
+            let given = Given::of(&summaries);
+            let context = Context { limits, counter: counter.as_dyn(), summaries: &given };
             let chain = if off { &route.counting } else { &route.chain };
-            chain.apply(&conversation, &context)
+            chain.apply(&conversation, &context).map(|verdict| (verdict, given.origin()))
         };
         if inline { Ok(apply()) } else { tokio::task::spawn_blocking(apply).await }
     }

@@ -170,6 +170,11 @@ fn telemetry_config(settings: &config::Telemetry) -> TelemetryConfig {
         }),
         sample_ratio: settings.sample,
         trust_incoming: settings.trust_incoming,
-        gen_ai: GenAi::Latest,
+        baggage: settings.baggage.clone(),
+        capture_content: settings.capture_content,
+        gen_ai: match settings.gen_ai {
+            config::GenAiNames::Latest => GenAi::Latest,
+            config::GenAiNames::V1_36 => GenAi::V1_36,
+        },
     }
 }

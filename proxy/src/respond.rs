@@ -117,7 +117,8 @@ where
             };
             let fault = fault(&error);
             if fault.status.is_server_error() {
-                tracing::warn!(target: "plimsoll", error = causes(&error), code = fault.code, "request failed");
+                tracing::warn!(target: "plimsoll", id = span.id(), trace_id = span.logged_trace_id(),
+                    error = causes(&error), code = fault.code, "request failed");
                 span.failed(fault.status, fault.code);
             } else {
                 span.rejected(fault.status, fault.code);

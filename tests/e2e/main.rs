@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where what it needs is not there")]
 
 mod bad_input;
+mod browser;
 mod certificates;
 mod charts;
 mod clients;
@@ -10,13 +11,16 @@ mod demo_code;
 mod demo_samples;
 mod explain;
 mod ground_truth;
+mod hanging_collector;
 mod monitoring;
 mod operations;
 mod policy_commands;
 mod routes;
+mod scraped;
 mod status;
 mod summaries;
 mod telemetry;
 mod tooling;
+mod traced;
 mod traces;
 mod upstreams;

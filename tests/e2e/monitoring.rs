@@ -61,7 +61,7 @@ fn metrics_and_labels_that_are_asked_for_exist() {
         names.extend(named);
         labels.extend(labelled);
     }
-    assert!(alerts.len() == 8 && names.len() > 15 && labels.len() > 8, "{names:?} {labels:?}");
+    assert!(alerts.len() == 9 && names.len() > 15 && labels.len() > 8, "{names:?} {labels:?}");
     for name in names {
         let found = metrics
             .lines()
@@ -103,6 +103,15 @@ fn queries() -> Vec<String> {
     let panels = dashboard["panels"].as_array().expect("panels");
     let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
     targets.map(|target| target["expr"].as_str().expect("an expression").to_owned()).collect()
+}
+
+/// The first query of the panel with this title.
+pub(crate) fn panel(title: &str) -> String {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let mut titled = panels.filter(|panel| panel["title"] == title && panel["targets"].is_array());
+    let panel = titled.next().unwrap_or_else(|| panic!("no panel `{title}`"));
+    panel["targets"][0]["expr"].as_str().expect("an expression").to_owned()
 }
 
 /// What the variables' choices are read from.

@@ -4,7 +4,7 @@ use plimsoll_tests::shared::demo;
 use plimsoll_tests::{Sidecar, post};
 use serde_json::{Value, json};
 
-const POLICIES: &str = "
+pub(crate) const POLICIES: &str = "
 policies:
   extract:
     steps:
@@ -46,7 +46,7 @@ fn a_fact_outlives_its_message(policy: &str) {
 }
 
 /// A greeting, a fact, talk until the window is full, and the question.
-fn conversation() -> Vec<Value> {
+pub(crate) fn conversation() -> Vec<Value> {
     let mut messages = vec![
         json!({"role": "user", "content": "Hello"}),
         json!({"role": "assistant", "content": "Hello! How can I help you?"}),

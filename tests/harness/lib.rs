@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "what a test cannot do without ends the test")]
 
+pub mod browser;
 pub mod collector;
 pub mod http;
 pub mod mock;

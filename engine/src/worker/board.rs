@@ -1,9 +1,10 @@
 //! What the worker shows of its slots.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use super::batch::{Batch, Sink};
 use crate::cache::Slots;
 
 /// A slot as it is now.
@@ -22,10 +23,11 @@ pub struct SlotReading {
 }
 
 /// The latest readings, written by the worker after each turn.
-#[derive(Debug)]
 pub(crate) struct Board {
     slots: Mutex<Vec<SlotReading>>,
     kv_used: Arc<AtomicU64>,
+    /// Who is told of batches.
+    sink: OnceLock<Sink>,
 }
 
 impl Board {
@@ -33,7 +35,22 @@ impl Board {
     pub(crate) fn new(slots: u32, limit: u32, kv_used: Arc<AtomicU64>) -> Self {
         let idle_since = Some(Instant::now());
         let slot = |id| SlotReading { id, tokens: 0, limit, busy: false, idle_since };
-        Self { slots: Mutex::new((0..slots).map(slot).collect()), kv_used }
+        Self { slots: Mutex::new((0..slots).map(slot).collect()), kv_used, sink: OnceLock::new() }
+    }
+
+    /// Has batches told from now on. Only the first sink counts.
+    pub(crate) fn watch(&self, sink: Sink) {
+        drop(self.sink.set(sink));
+    }
+
+    pub(super) fn has_sink(&self) -> bool {
+        self.sink.get().is_some()
+    }
+
+    pub(super) fn tell(&self, batch: Batch) {
+        if let Some(sink) = self.sink.get() {
+            sink(batch);
+        }
     }
 
     /// Number of slots.

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Facts, Order};
+use super::{Facts, Order, Tag};
 use crate::cache::{Picked, SlotId};
 use crate::error::GenerateError;
 use crate::memory::Permit;
@@ -26,6 +26,8 @@ pub(super) struct Job {
     stops: Vec<u32>,
     events: UnboundedSender<Result<Event, GenerateError>>,
     pub(super) permit: Permit,
+    /// Its name in batches.
+    pub(super) tag: Option<Tag>,
 }
 
 /// What a token means for its request.
@@ -43,7 +45,7 @@ pub(super) enum Told {
 
 impl Job {
     pub(super) fn new(order: Order, picked: Picked, facts: &Facts, seed: u64) -> Self {
-        let Order { id, request, permit, events, .. } = order;
+        let Order { id, request, permit, events, tag, .. } = order;
         let room = permit.tokens().saturating_sub(count(request.prompt.len()));
         let mut stops = request.stop_tokens.clone();
         if !request.ignore_eos {
@@ -60,6 +62,7 @@ impl Job {
             stops,
             events,
             permit,
+            tag,
             request,
         }
     }

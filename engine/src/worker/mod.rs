@@ -2,6 +2,7 @@
 
 mod cancel;
 mod board;
+mod batch;
 mod job;
 mod rest;
 mod run;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 
+pub use batch::{Batch, Tag};
 pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
@@ -24,6 +26,7 @@ use crate::request::{Event, Generate};
 use crate::sample::Scratch;
 use crate::schedule::{Pending, Scheduler, Turn};
 use crate::session::{Session, Step};
+use batch::Batches;
 use job::Job;
 
 /// What the worker is told.
@@ -46,6 +49,8 @@ pub(crate) struct Order {
     pub(crate) events: UnboundedSender<Result<Event, GenerateError>>,
     /// When it was asked for.
     pub(crate) asked: Instant,
+    /// Its name in batches.
+    pub(crate) tag: Option<Tag>,
 }
 
 /// What the worker needs to know of the model.
@@ -76,6 +81,7 @@ pub(crate) struct Worker {
     pending: Vec<Pending>,
     chosen: Vec<(SlotId, Option<u32>)>,
     scratch: Scratch,
+    batches: Batches,
 }
 
 /// What happens next.
@@ -109,6 +115,7 @@ impl Worker {
             pending: Vec::with_capacity(slots),
             chosen: Vec::with_capacity(slots),
             scratch: Scratch::default(),
+            batches: Batches::default(),
         }
     }
 

@@ -91,6 +91,7 @@ impl Worker {
         }
         let token = job.sampler.choose(self.session.logits(0), &mut self.scratch);
         let swap = self.slots.promote(slot);
+        self.regroup();
         if self.swap(swap) {
             self.deliver(slot, token);
         }
@@ -107,6 +108,7 @@ impl Worker {
         if self.session.decode(&self.steps).is_err() {
             return self.decode_singly();
         }
+        self.batches.step();
         let mut chosen = std::mem::take(&mut self.chosen);
         for row in 0..self.steps.len() {
             let slot = self.slots.slot(row);
@@ -176,6 +178,7 @@ impl Worker {
     fn leave(&mut self, slot: SlotId) -> Option<Job> {
         let job = self.jobs[slot].take()?;
         let swap = self.slots.finish(slot, Instant::now());
+        self.regroup();
         self.swap(swap);
         self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
         Some(job)

@@ -121,3 +121,27 @@ fn what_is_no_request_says_why_and_where() {
         assert_eq!((error.what.as_str(), error.line, error.column), (what, line, column), "{body}");
     }
 }
+
+#[test]
+fn usage_is_asked_for_where_it_was_not() {
+    let asked = |options: &str| {
+        let body = format!(r#"{{"stream": true{options}, "messages": [] }}"#);
+        Conversation::parse_chat(body.as_str().into())
+            .unwrap()
+            .asking_usage()
+            .map(|asked| asked.to_json().to_string())
+    };
+    let expected = |options: &str| Some(format!(r#"{{"stream": true{options} }}"#));
+    let appended = r#"{"stream": true, "messages": [] ,"stream_options":{"include_usage":true}}"#;
+    assert_eq!(asked("").as_deref(), Some(appended));
+    for (options, spliced) in [
+        (r#", "stream_options": null"#, r#"{"include_usage":true}"#),
+        (r#", "stream_options": {"include_usage": false}"#, r#"{"include_usage":true}"#),
+        (r#", "stream_options": {"b": 1, "a": 2}"#, r#"{"b":1,"a":2,"include_usage":true}"#),
+    ] {
+        assert_eq!(asked(options), expected(&format!(r#", "stream_options": {spliced}, "messages": []"#)));
+    }
+    assert_eq!(asked(r#", "stream_options": {"include_usage": true}"#), None);
+    assert_eq!(asked(r#", "stream_options": 7"#), None);
+    assert!(Conversation::parse_chat(r#"{"messages": []}"#.into()).unwrap().asking_usage().is_none());
+}

@@ -13,6 +13,7 @@ pub(super) fn splice(conversation: &Conversation) -> String {
         edits.extend(value_of(conversation, "tools").map(|span| (span, tools.to_string())));
     }
     edits.extend(output_limit(conversation));
+    edits.extend(stream_options(conversation));
     edits.sort_by_key(|(span, _)| span.start);
     let mut json = String::with_capacity(body.len());
     let mut done = 0;
@@ -38,6 +39,15 @@ fn output_limit(conversation: &Conversation) -> Vec<(Span, String)> {
         return vec![(end..end, format!(r#","max_tokens":{limit}"#))];
     }
     present.into_iter().map(|span| (span, limit.to_string())).collect()
+}
+
+fn stream_options(conversation: &Conversation) -> Option<(Span, String)> {
+    let options = conversation.stream_options.as_ref()?;
+    if let Some(span) = value_of(conversation, "stream_options") {
+        return Some((span, options.to_string()));
+    }
+    let end = conversation.source.body.rfind('}').unwrap_or_default();
+    Some((end..end, format!(r#","stream_options":{options}"#)))
 }
 
 /// The elements of the messages array: kept separators stay as they were.

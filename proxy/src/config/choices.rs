@@ -57,3 +57,15 @@ pub enum LogFormat {
     /// One object a line.
     Json,
 }
+
+/// Version of the `gen_ai.*` names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GenAiNames {
+    /// The newest.
+    #[default]
+    #[serde(rename = "latest")]
+    Latest,
+    /// Semantic conventions 1.36.
+    #[serde(rename = "v1.36")]
+    V1_36,
+}

@@ -32,7 +32,7 @@ use path::{Path, Segment};
 use raw::Raw;
 use schema::Shape;
 
-pub use choices::{Dialect, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+pub use choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
 pub use faults::{Fault, Faults};
 pub use restart::needs_restart;
 pub use schema::schema;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::choices::{Dialect, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+use super::choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
 use super::scalar::{Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
 
@@ -88,6 +88,13 @@ pub(super) struct Upstream {
     /// Patience with the server at `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<Timeouts>,
+    /// Whether a streamed request that a policy edited also asks `url` for its usage, which the client does not see
+    /// unless it asked. Default true; false for servers that refuse `stream_options`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ask_usage: Option<bool>,
+    /// Whether callers' `baggage` headers are passed on to `url`. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) forward_baggage: Option<bool>,
     /// PEM file of certificates trusted for `url` besides the system's. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"/etc/ssl/internal-ca.pem")]
@@ -257,11 +264,18 @@ pub(super) struct Telemetry {
     /// Share of new traces that are recorded, 0 to 1. Default 1.
     #[schemars(range(min = 0, max = 1))]
     pub(super) sample: f64,
-    /// Whether a caller's `traceparent` is continued. Default true.
+    /// Whether a caller's `traceparent` is continued, and its `baggage` read. Default true.
     pub(super) trust_incoming: bool,
     /// Where a trace can be looked at, with `{trace_id}` in it: the status page links there. Default null: no links.
     #[schemars(regex(pattern = r"^https?://.*\{trace_id\}"), example = &"http://127.0.0.1:16686/trace/{trace_id}")]
     pub(super) trace_url: Option<String>,
+    /// Keys of callers' W3C baggage that become attributes of the request's span. Default none.
+    #[schemars(example = &["session.id"])]
+    pub(super) baggage: Vec<String>,
+    /// Whether spans hold what was said: the messages sent to the model and its answer. Default false.
+    pub(super) capture_content: bool,
+    /// Version of the `gen_ai.*` names: `latest`, or `v1.36` for backends that have not moved on. Default `latest`.
+    pub(super) gen_ai: GenAiNames,
 }
 
 impl Default for Telemetry {
@@ -272,6 +286,9 @@ impl Default for Telemetry {
             sample: 1.0,
             trust_incoming: true,
             trace_url: None,
+            baggage: Vec::new(),
+            capture_content: false,
+            gen_ai: GenAiNames::default(),
         }
     }
 }

@@ -142,6 +142,9 @@ fn defaults_are_those_of_the_design() {
       sample: 1
       trust_incoming: true
       trace_url: ~
+      baggage: []
+      capture_content: false
+      gen_ai: latest
     limits:
       body: 32MiB
       head: 64KiB

@@ -8,7 +8,7 @@ use std::time::Duration;
 use globset::GlobMatcher;
 use plimsoll_policies::config::Step;
 
-use super::choices::{Dialect, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+use super::choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
 use super::secret::Secret;
 
 /// A configuration in which every reference resolves and every value is in range.
@@ -133,6 +133,10 @@ pub struct HttpUpstream {
     pub context: Option<u64>,
     /// Patience.
     pub timeouts: Timeouts,
+    /// Whether streamed requests that a policy edited ask for usage.
+    pub ask_usage: bool,
+    /// Whether callers' `baggage` is passed on.
+    pub forward_baggage: bool,
     /// PEM file of certificates that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
 }
@@ -180,10 +184,16 @@ pub struct Telemetry {
     pub service_name: String,
     /// Share of new traces that are recorded, 0 to 1; a caller's own decision wins where it is trusted.
     pub sample: f64,
-    /// Whether a caller's `traceparent` is continued.
+    /// Whether a caller's `traceparent` is continued, and its `baggage` read.
     pub trust_incoming: bool,
     /// Where a trace can be looked at: an `http` or `https` address with `{trace_id}` in it.
     pub trace_url: Option<String>,
+    /// Keys of callers' baggage that become attributes.
+    pub baggage: Vec<String>,
+    /// Whether spans hold what was said.
+    pub capture_content: bool,
+    /// Version of the `gen_ai.*` names.
+    pub gen_ai: GenAiNames,
 }
 
 /// A collector.

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Response;
 use plimsoll_engine::text::{Piece, StopScanner, TextStream, ToolCallFormat, ToolCallParser};
-use plimsoll_engine::{Event, Finish, Generate, GenerateError, Generation};
+use plimsoll_engine::{Event, Finish, Generate, GenerateError, Generation, Tag};
 use tower::BoxError;
 
 use crate::admit::Run;
@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::live::Embedded;
 use crate::stamp;
 use crate::stream::{self, Collected, Kind, Reply};
-use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation};
+use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation, Said};
 
 use super::EngineFailed;
 
@@ -96,7 +96,7 @@ impl Answer {
             ignore_eos: options.ignore_eos,
         };
         Self {
-            generation: Some(run.engine.engine.generate(request, run.permit)),
+            generation: Some(run.engine.engine.generate_tagged(request, run.permit, meter.tag())),
             decoder: text.decoder(true),
             stops: text.stops(options.stop),
             calls: calls.map(ToolCallFormat::parser),
@@ -129,6 +129,7 @@ impl Answer {
             self.finish("stop");
             pieces.extend(self.last_pieces());
         }
+        self.meter.said(&pieces);
         Part { tokens: vec![token], pieces }
     }
 
@@ -140,6 +141,7 @@ impl Answer {
         text.push_str(&self.stops.finish());
         let mut pieces = self.pieces(text);
         pieces.extend(self.last_pieces());
+        self.meter.said(&pieces);
         Part { tokens: Vec::new(), pieces }
     }
 
@@ -178,12 +180,14 @@ struct Meter {
     cached: u64,
     completion: u64,
     memory: MemoryFacts,
+    /// The answer, where it is wanted for the trace.
+    said: Option<Said>,
 }
 
 impl Meter {
     fn start(run: &Run) -> Self {
         let operation = if run.kind == Kind::Chat { Operation::Chat } else { Operation::TextCompletion };
-        let span = run.envelope.record.chat(&ChatRequest {
+        let mut span = run.envelope.record.chat(&ChatRequest {
             operation,
             provider: "plimsoll",
             model: &run.engine.name,
@@ -192,6 +196,11 @@ impl Meter {
             compacted: stamp::compacted(run.envelope.mode, run.report.as_ref()),
             settings: run.options.settings(run.max_tokens),
         });
+        span.facts().predicted_tokens = Some(run.resident.into());
+        let said = span.captures().then(Said::default);
+        if let Some(conversation) = run.chat.as_ref().filter(|_| said.is_some()) {
+            span.sent(conversation.messages());
+        }
         let reading = run.engine.engine.memory();
         let memory = MemoryFacts {
             before: reading.total(),
@@ -210,6 +219,25 @@ impl Meter {
             cached: 0,
             completion: 0,
             memory,
+            said,
+        }
+    }
+
+    /// The call's name in the engine's batches.
+    fn tag(&self) -> Option<Tag> {
+        let call = self.span.as_ref()?.reference()?;
+        Some(Arc::new(call))
+    }
+
+    fn said(&mut self, pieces: &[Piece]) {
+        let Some(said) = &mut self.said else { return };
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => said.text(text),
+                Piece::CallStart { index, name } => said.call(*index, name, ""),
+                Piece::CallArguments { index, json_fragment } => said.call(*index, "", json_fragment),
+                Piece::CallEnd { .. } => {}
+            }
         }
     }
 
@@ -248,6 +276,10 @@ impl Meter {
     fn end(&mut self, finish: &'static str) -> End {
         self.look();
         if let Some(mut span) = self.span.take() {
+            if let Some(said) = &mut self.said {
+                said.finish(finish);
+                span.said(said);
+            }
             let facts = span.facts();
             facts.finish_reasons = vec![finish.to_owned()];
             facts.response_model = Some(self.engine.name.clone());

@@ -3,6 +3,7 @@
 mod embedded;
 mod models;
 mod tls;
+mod unasked;
 pub mod upstream;
 mod usage;
 

@@ -19,13 +19,14 @@ use tokio::net::TcpStream;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder};
 
+use super::unasked::without_usage;
 use super::usage::Tail;
 use crate::admit::Sending;
 use crate::body::{Body, BrokenOff, Observe, full, impatient, observed};
 use crate::config::{self, Secret};
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
 use crate::stamp;
-use crate::telemetry::{ChatRequest, ChatSpan, Operation, Settings};
+use crate::telemetry::{ChatRequest, ChatSpan, Operation, Said, Settings};
 
 /// Idle connections are dropped well before most servers drop them (5 s and more).
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -163,6 +164,9 @@ impl HttpUpstream {
         // hyper has answered it already.
         headers.remove(header::EXPECT);
         headers.remove(BYPASS);
+        if !self.settings.forward_baggage {
+            headers.remove("baggage");
+        }
         if let Some(key) = &self.settings.api_key {
             headers.insert(header::AUTHORIZATION, bearer(key)?);
         }
@@ -192,7 +196,7 @@ impl HttpUpstream {
         let Outgoing::Chat(chat) = &sending.outgoing else { return None };
         let base = &self.settings.url;
         let port = base.port_u16().unwrap_or(if base.scheme_str() == Some("https") { 443 } else { 80 });
-        Some(sending.envelope.record.chat(&ChatRequest {
+        let mut span = sending.envelope.record.chat(&ChatRequest {
             operation: Operation::Chat,
             provider: "openai",
             model: chat.model.as_deref().unwrap_or("unknown"),
@@ -200,23 +204,55 @@ impl HttpUpstream {
             stream: chat.conversation.field("stream") == Some("true"),
             compacted: stamp::compacted(sending.envelope.mode, sending.report.as_ref()),
             settings: settings(&chat.conversation),
-        }))
+        });
+        span.sent(chat.conversation.messages());
+        Some(span)
     }
 
-    fn pass_back(
-        &self,
-        response: Response<Incoming>,
-        stamps: HeaderMap,
-        span: Option<ChatSpan>,
-    ) -> Response<Body> {
+    /// A streamed request that a policy edited asks for its usage as well. The answer must not be encoded then: the
+    /// chunk is taken out of it again.
+    fn ask_usage(&self, head: &mut Parts, outgoing: &mut Outgoing) -> bool {
+        let Outgoing::Chat(chat) = outgoing else { return false };
+        if !self.settings.ask_usage || !chat.conversation.is_changed() {
+            return false;
+        }
+        let Some(asking) = chat.conversation.asking_usage() else { return false };
+        chat.conversation = asking;
+        head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        true
+    }
+
+    fn pass_back(&self, response: Response<Incoming>, way: Way) -> Response<Body> {
         let (mut head, body) = response.into_parts();
         // The version is the upstream's own; the client has the one it speaks.
         head.version = Version::HTTP_11;
         strip_hop_by_hop(&mut head.headers);
-        head.headers.extend(stamps);
+        head.headers.extend(way.stamps);
         let body = impatient(body.map_err(BrokenOff::new).boxed_unsync(), self.settings.timeouts.idle);
-        Response::from_parts(head, observed(body, Watch { tail: Tail::default(), span }))
+        let mut body = observed(body, Watch::new(way.span));
+        if way.usage_asked && is_event_stream(&head.headers) {
+            head.headers.remove(header::CONTENT_LENGTH);
+            body = without_usage(body);
+        }
+        Response::from_parts(head, body)
     }
+}
+
+/// What an answer is handled by.
+struct Way {
+    /// Headers for the client.
+    stamps: HeaderMap,
+    /// The call's span.
+    span: Option<ChatSpan>,
+    /// Whether we asked for usage and the client did not.
+    usage_asked: bool,
+}
+
+/// Events that can be read.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let coding = headers.get(header::CONTENT_ENCODING);
+    kind.starts_with("text/event-stream") && coding.is_none_or(|coding| coding == "identity")
 }
 
 /// Forwards a request. Dropping the future, or the answer's body, cancels the work upstream.
@@ -224,7 +260,8 @@ pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> 
     let stamps = stamp::stamp(&sending.envelope, sending.report.as_ref());
     let upstream = sending.upstream.clone();
     let mut span = upstream.span(&sending);
-    let Sending { envelope: Envelope { head, record, .. }, outgoing, .. } = sending;
+    let Sending { envelope: Envelope { mut head, record, .. }, mut outgoing, .. } = sending;
+    let usage_asked = upstream.ask_usage(&mut head, &mut outgoing);
     let trace = |headers: &mut HeaderMap| match &span {
         Some(span) => span.inject(headers),
         None => record.inject(headers),
@@ -240,7 +277,7 @@ pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> 
     if !response.status().is_success() {
         fail(span.take(), "upstream_status");
     }
-    Ok(upstream.pass_back(response, stamps, span))
+    Ok(upstream.pass_back(response, Way { stamps, span, usage_asked }))
 }
 
 /// What the policy left alone goes out in its original, still encoded, bytes.
@@ -301,7 +338,19 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Reads the usage of an answer as it passes.
 struct Watch {
     tail: Tail,
+    /// The whole answer, where it is wanted for the trace.
+    whole: Option<Vec<u8>>,
     span: Option<ChatSpan>,
+}
+
+/// Bytes of an answer that are kept for its trace: a stream spends some hundred on each token.
+const WHOLE: usize = 4 * 1024 * 1024;
+
+impl Watch {
+    fn new(span: Option<ChatSpan>) -> Self {
+        let wanted = span.as_ref().is_some_and(ChatSpan::captures);
+        Self { tail: Tail::default(), whole: wanted.then(Vec::new), span }
+    }
 }
 
 impl Observe for Watch {
@@ -309,6 +358,9 @@ impl Observe for Watch {
         if let Some(span) = &mut self.span {
             span.token();
             self.tail.see(piece);
+            if let Some(whole) = self.whole.as_mut().filter(|whole| whole.len() < WHOLE) {
+                whole.extend_from_slice(piece);
+            }
         }
     }
 
@@ -319,6 +371,11 @@ impl Observe for Watch {
             facts.input_tokens = usage.prompt_tokens;
             facts.output_tokens = usage.completion_tokens;
             facts.cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        }
+        if let Some(whole) = self.whole.take() {
+            let mut said = Said::default();
+            said.read(&String::from_utf8_lossy(&whole));
+            span.said(&said);
         }
         span.completed();
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use plimsoll_policies::{Outcome, Refusal, Report, Row};
+use plimsoll_policies::{Conversation, Outcome, Refusal, Report, Role, Row};
 
 use super::Rule;
 use crate::config::Mode;
-use crate::telemetry::{Action, PolicyFacts, PolicyOutcome};
+use crate::telemetry::{Action, PolicyFacts, PolicyOutcome, Segments};
 
 /// The facts of a policy that ran.
 pub(super) fn of(report: &Report, mode: Mode, took: Duration) -> PolicyFacts {
@@ -56,6 +56,24 @@ pub(super) fn refused(refusal: &Refusal, rule: &Rule, took: Duration) -> PolicyF
 /// The facts of a policy that could not run to its end.
 pub(super) fn failed(rule: &Rule, took: Duration) -> PolicyFacts {
     PolicyFacts { error: Some("policy_failed"), ..nothing(rule, PolicyOutcome::Rejected, took) }
+}
+
+/// What a conversation consists of, in bytes.
+pub(super) fn segments(conversation: &Conversation) -> Segments {
+    let tools = conversation.tools().map_or(0, str::len) as u64;
+    let mut segments = Segments { tools, ..Segments::default() };
+    let messages = conversation.messages();
+    let last_user = messages.iter().rposition(|message| message.role() == Role::User);
+    for (index, message) in messages.iter().enumerate() {
+        let segment = match message.role() {
+            role if role.is_system() => &mut segments.system,
+            Role::Tool => &mut segments.tool_results,
+            Role::User if Some(index) == last_user => &mut segments.user,
+            _ => &mut segments.history,
+        };
+        *segment += message.json().len() as u64;
+    }
+    segments
 }
 
 fn nothing(rule: &Rule, outcome: PolicyOutcome, took: Duration) -> PolicyFacts {

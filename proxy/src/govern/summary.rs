@@ -1,14 +1,14 @@
 //! Summaries that a policy asks for: written by the embedded engine, remembered by what they are made of.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use plimsoll_engine::{Event, Finish, Generate, Sampling};
-use plimsoll_policies::{Ask, Message, Recorded, SUMMARY_HEADER, SpanKey, Summaries};
+use plimsoll_engine::{Event, Finish, Generate, Sampling, Tag};
+use plimsoll_policies::{Ask, Conversation, Message, Recorded, SUMMARY_HEADER, SpanKey, Summaries};
 use quick_cache::sync::Cache;
 use serde_json::json;
 
 use crate::live::{Embedded, Kind, Route};
-use crate::telemetry::{ChatRequest, Operation, PolicySpan, Settings, SummarizeSpan};
+use crate::telemetry::{ChatRequest, Operation, PolicySpan, Settings, SpanRef, SummarizeSpan};
 
 /// What the summariser is asked, in the words that the bundled demo model was trained on.
 const REQUEST: &str = "Summarise the conversation so far. Keep names, numbers and paths exactly.";
@@ -17,11 +17,15 @@ const REQUEST: &str = "Summarise the conversation so far. Keep names, numbers an
 const KEPT: usize = 8_192;
 
 /// Remembers summaries by the hash of what they are made of, the same for every caller.
-pub struct SummaryMemo(Cache<SpanKey, Recorded>);
+pub struct SummaryMemo {
+    summaries: Cache<SpanKey, Recorded>,
+    /// The spans that they were written under, for the traces of later turns.
+    origins: Cache<SpanKey, SpanRef>,
+}
 
 impl Default for SummaryMemo {
     fn default() -> Self {
-        Self(Cache::new(KEPT))
+        Self { summaries: Cache::new(KEPT), origins: Cache::new(KEPT) }
     }
 }
 
@@ -30,21 +34,65 @@ impl SummaryMemo {
     /// meanwhile stays: prompts with it are out already.
     pub fn remember(&self, key: SpanKey, text: Option<String>) {
         match text {
-            Some(text) => self.0.insert(key, Recorded::Text(text)),
-            None if self.0.get(&key).is_none() => self.0.insert(key, Recorded::Failed),
+            Some(text) => self.summaries.insert(key, Recorded::Text(text)),
+            None if self.summaries.get(&key).is_none() => self.summaries.insert(key, Recorded::Failed),
             None => {}
+        }
+    }
+
+    /// Remembers the span that a summary was written under, where it is exported.
+    pub fn written_under(&self, key: SpanKey, origin: Option<SpanRef>) {
+        if let Some(origin) = origin {
+            self.origins.insert(key, origin);
         }
     }
 }
 
 impl Summaries for SummaryMemo {
     fn get(&self, key: &SpanKey) -> Option<Recorded> {
-        self.0.get(key)
+        self.summaries.get(key)
     }
 
     fn record(&self, key: &SpanKey, text: &str) {
         self.remember(*key, Some(text.to_owned()));
     }
+}
+
+/// A memo that notes which summary it gave last: the one that stands in the prompt.
+pub(super) struct Given<'a> {
+    memo: &'a SummaryMemo,
+    last: Mutex<Option<SpanKey>>,
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn of(memo: &'a SummaryMemo) -> Self {
+        Self { memo, last: Mutex::new(None) }
+    }
+
+    /// The span that the last summary was written under.
+    pub(super) fn origin(&self) -> Option<SpanRef> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        self.memo.origins.get(&last?)
+    }
+}
+
+impl Summaries for Given<'_> {
+    fn get(&self, key: &SpanKey) -> Option<Recorded> {
+        let found = self.memo.get(key);
+        if matches!(found, Some(Recorded::Text(_))) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(*key);
+        }
+        found
+    }
+
+    fn record(&self, key: &SpanKey, text: &str) {
+        self.memo.record(key, text);
+    }
+}
+
+/// Whether a summary stands in a conversation: the guard may have dropped it again.
+pub(super) fn is_in(conversation: &Conversation) -> bool {
+    conversation.messages().iter().any(|message| message.json().contains(SUMMARY_HEADER))
 }
 
 /// Has a summary written; `None` where that fails or takes too long: the policy says what happens then.
@@ -93,7 +141,7 @@ async fn generate(
         settings: Settings { max_tokens: Some(ask.max_tokens), ..Settings::default() },
     });
     call.facts().input_tokens = Some(prompt.len() as u64);
-    let mut generation = engine.engine.generate(
+    let mut generation = engine.engine.generate_tagged(
         Generate {
             prompt,
             max_tokens,
@@ -102,6 +150,7 @@ async fn generate(
             ignore_eos: false,
         },
         permit,
+        call.reference().map(|call| Arc::new(call) as Tag),
     );
     let mut tokens = Vec::new();
     while let Some(event) = generation.next().await {

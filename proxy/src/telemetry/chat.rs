@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
+use plimsoll_policies::Message;
 
+use super::content::{self, Said};
 use super::names::{GenAiNames, attr, span};
 use super::propagation;
 use super::record::{ChatFacts, KvFacts, MemoryFacts, Outcome};
 use super::request::RequestSpan;
-use super::spans::{Live, count, known, strings};
+use super::spans::{Live, SpanRef, count, known, strings};
 
 /// What a model is asked for, as its span shows it. Never message content.
 #[derive(Debug, Clone)]
@@ -93,6 +95,9 @@ impl ChatSpan {
         let operation = call.operation.as_str();
         let mut live = parent.child(format!("{operation} {}", call.model), kind);
         live.set(|| call_attributes(names, call));
+        if let Some(origin) = request.summary().filter(|_| main) {
+            live.link(origin);
+        }
         let facts = ChatFacts { operation, provider: call.provider, ..ChatFacts::default() };
         Self {
             phase: None,
@@ -112,6 +117,34 @@ impl ChatSpan {
     /// Names this call as the caller in the headers of an upstream request.
     pub fn inject(&self, headers: &mut HeaderMap) {
         propagation::inject(self.live.context(), headers);
+    }
+
+    /// This call, to be named by the batches that it has a part in; nothing where nobody could look it up.
+    #[must_use]
+    pub fn reference(&self) -> Option<SpanRef> {
+        self.live.reference()
+    }
+
+    /// Whether the messages of the call and its answer are wanted.
+    #[must_use]
+    pub fn captures(&self) -> bool {
+        self.request.shared().capture_content
+            && self.names.input_messages.is_some()
+            && self.live.is_recording()
+    }
+
+    /// The messages that are sent, where they are wanted.
+    pub fn sent(&mut self, messages: &[Message]) {
+        if let Some(key) = self.names.input_messages.filter(|_| self.captures()) {
+            self.live.set(|| known(key, content::bounded(content::input(messages))).into_iter().collect());
+        }
+    }
+
+    /// The answer, where it is wanted.
+    pub fn said(&mut self, said: &Said) {
+        if let Some(key) = self.names.output_messages.filter(|_| self.captures()) {
+            self.live.set(|| known(key, content::bounded(said.output())).into_iter().collect());
+        }
     }
 
     /// What is known of the answer so far. Times are kept by the span itself.
@@ -220,6 +253,7 @@ fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> Vec<KeyValue> {
     .into_iter()
     .flatten()
     .collect();
+    attributes.extend(facts.predicted_tokens.map(|tokens| count(attr::KV_PREDICTED, tokens)));
     attributes.extend(facts.kv.iter().flat_map(kv_attributes));
     attributes.extend(facts.memory.iter().flat_map(memory_attributes));
     attributes

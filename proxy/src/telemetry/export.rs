@@ -14,13 +14,14 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanExporter,
+    BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanExporter,
 };
 use prometheus::{Registry, TextEncoder};
 
 use super::delivery::{Delivery, Noted};
 use super::names::SCOPE;
 use super::otlp::{Exporters, OwnRuntime, exporters, start_error};
+use super::sampling::Sampling;
 use super::{TelemetryConfig, TelemetryError};
 
 /// The longest that [`Exports::shutdown`] blocks.
@@ -64,7 +65,7 @@ impl Exports {
         let traces_delivery = Delivery::new("traces", collector.clone());
         let traces = SdkTracerProvider::builder()
             .with_resource(resource)
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample_ratio))))
+            .with_sampler(Sampling::new(config.sample_ratio))
             .with_span_processor(batches(Noted::new(traces, &traces_delivery)))
             .build();
         Ok(Self {

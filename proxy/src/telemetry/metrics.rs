@@ -22,6 +22,9 @@ pub(super) struct Instruments {
     policy_duration: Histogram<f64>,
     requests: Counter<u64>,
     drift: Histogram<f64>,
+    predicted: Counter<u64>,
+    reused: Counter<u64>,
+    computed: Counter<u64>,
     queue_wait: Histogram<f64>,
     generation: Gauge<u64>,
     reloads: Counter<u64>,
@@ -48,6 +51,9 @@ impl Instruments {
             policy_duration: histogram(meter, metrics::POLICY_DURATION, buckets::POLICY),
             requests: counter(meter, metrics::REQUESTS),
             drift: histogram(meter, metrics::DRIFT, buckets::RATIO),
+            predicted: counter(meter, metrics::PREDICTED),
+            reused: counter(meter, metrics::REUSED),
+            computed: counter(meter, metrics::COMPUTED),
             queue_wait: histogram(meter, metrics::QUEUE_WAIT, buckets::MODEL),
             generation: {
                 let Metric { name, unit, help } = metrics::GENERATION;
@@ -76,6 +82,7 @@ impl Instruments {
             self.drift.record(ratio, &labels);
         }
         if let Some(facts) = &record.chat {
+            self.prefix_finished(facts, &labels);
             self.chat_finished(facts, took, &self.chat_labels(record, facts));
         }
     }
@@ -102,6 +109,18 @@ impl Instruments {
         for action in &facts.actions {
             let kind = KeyValue::new(attr::ACTION_TYPE, action.policy.clone());
             self.removed.add(action.tokens_removed, &with(labels, kind));
+        }
+    }
+
+    /// Prefix reuse: what was expected of it, and what came of it.
+    fn prefix_finished(&self, facts: &ChatFacts, labels: &[KeyValue]) {
+        if let Some(tokens) = facts.predicted_tokens {
+            self.predicted.add(tokens, labels);
+        }
+        let Some(cached) = facts.cached_tokens else { return };
+        self.reused.add(cached, labels);
+        if let Some(prompt) = facts.input_tokens {
+            self.computed.add(prompt.saturating_sub(cached), labels);
         }
     }
 

@@ -10,12 +10,18 @@
 //! └ chat {model}                       INTERNAL (engine) or CLIENT (HTTP upstream)   ChatSpan
 //!   ├ prefill, decode                  INTERNAL   engine only
 //! load_model {model}                   INTERNAL   LoadSpan, a trace of its own
+//! decode_batch {model}                 INTERNAL   BatchFacts, a trace of its own, links to the `chat` spans in it
 //! ```
 //!
+//! A `chat` whose prompt holds a summary that an earlier request had made links to that request's `summarize_context`.
+//!
 //! Nothing here is global but the log: each [`Telemetry`] has its own providers and registry, so that proxies in one
-//! process do not mix. Deliberately absent: message content, in any form.
+//! process do not mix. Message content is in no span, metric or log line, unless `capture_content` puts it on the `chat`
+//! spans.
 
+mod batch;
 mod chat;
+mod content;
 mod delivery;
 mod export;
 mod load;
@@ -23,29 +29,35 @@ pub mod log;
 mod metrics;
 mod names;
 mod otlp;
+mod policy;
 mod propagation;
 mod readings;
 mod recent;
 mod record;
 mod request;
 mod running;
+mod sampling;
 mod spans;
 
 use std::sync::Arc;
 
 use opentelemetry_sdk::trace::SdkTracer;
 
+pub use batch::BatchFacts;
 pub use chat::{ChatRequest, ChatSpan, Operation, Settings};
+pub use content::Said;
 pub use load::{LoadFacts, LoadSpan};
 pub use names::GenAi;
 pub use otlp::{Otlp, Protocol};
+pub use policy::{PolicySpan, Segments, SummarizeSpan};
 pub use readings::{Component, EngineReadings, TemplateReading};
 pub use recent::{ActionSummary, RequestSummary, Totals};
 pub use record::{
     Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
 };
-pub use request::{Incoming, PolicySpan, RequestSpan, SummarizeSpan, WaitSpan};
+pub use request::{Incoming, RequestSpan, WaitSpan};
 pub use running::RunningSummary;
+pub use spans::SpanRef;
 
 use export::Exports;
 use metrics::Instruments;
@@ -70,6 +82,10 @@ pub struct TelemetryConfig {
     pub sample_ratio: f64,
     /// Whether a request continues its caller's trace. Otherwise it begins its own, with a link to the caller's.
     pub trust_incoming: bool,
+    /// Keys of a trusted caller's baggage that become attributes of the request's span.
+    pub baggage: Vec<String>,
+    /// Whether spans hold what was sent to models and what they answered.
+    pub capture_content: bool,
     /// Version of the `gen_ai.*` names.
     pub gen_ai: GenAi,
 }
@@ -113,6 +129,8 @@ struct Shared {
     tracer: Option<SdkTracer>,
     gen_ai: &'static GenAiNames,
     trust_incoming: bool,
+    baggage: Vec<String>,
+    capture_content: bool,
     instruments: Instruments,
     recent: Recent,
     running: Running,
@@ -136,6 +154,8 @@ impl Telemetry {
             tracer: exports.tracer(),
             gen_ai: config.gen_ai.names(),
             trust_incoming: config.trust_incoming,
+            baggage: config.baggage.clone(),
+            capture_content: config.capture_content,
             instruments: Instruments::new(&meter, config.gen_ai.names()),
             recent: Recent::default(),
             running: Running::default(),
@@ -155,6 +175,19 @@ impl Telemetry {
     #[must_use]
     pub fn model_load(&self, model: &str) -> LoadSpan {
         LoadSpan::start(self.0.tracer.as_ref(), model)
+    }
+
+    /// Writes the trace of a batch, where traces are exported.
+    pub fn batch(&self, facts: BatchFacts<'_>) {
+        if let Some(tracer) = &self.0.tracer {
+            batch::record(tracer, facts);
+        }
+    }
+
+    /// Whether traces are exported at all.
+    #[must_use]
+    pub fn traces(&self) -> bool {
+        self.0.tracer.is_some()
     }
 
     /// Where the gauges of the engines are read from, at each scrape. Only the first call counts. `read` must be quick

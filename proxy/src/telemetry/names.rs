@@ -13,6 +13,7 @@ pub(super) mod span {
     pub(crate) const PREFILL: &str = "prefill";
     pub(crate) const DECODE: &str = "decode";
     pub(crate) const LOAD: &str = "load_model";
+    pub(crate) const BATCH: &str = "decode_batch";
 }
 
 /// Event names.
@@ -75,7 +76,20 @@ pub(super) mod attr {
     pub(crate) const ACTION_MESSAGES: &str = "plimsoll.context.action.messages.affected";
     pub(crate) const TOOL: &str = "gen_ai.tool.name";
 
+    // What the prompt that was sent on consists of: shares of its tokens by length.
+    pub(crate) const TOKENS_SYSTEM: &str = "plimsoll.context.tokens.system";
+    pub(crate) const TOKENS_TOOLS: &str = "plimsoll.context.tokens.tools";
+    pub(crate) const TOKENS_HISTORY: &str = "plimsoll.context.tokens.history";
+    pub(crate) const TOKENS_TOOL_RESULTS: &str = "plimsoll.context.tokens.tool_results";
+    pub(crate) const TOKENS_USER: &str = "plimsoll.context.tokens.user";
+
+    // A batch of an engine.
+    pub(crate) const BATCH_ROWS: &str = "plimsoll.batch.rows";
+    pub(crate) const BATCH_STEPS: &str = "plimsoll.batch.steps";
+    pub(crate) const BATCH_TOKENS: &str = "plimsoll.batch.tokens";
+
     // Memory.
+    pub(crate) const KV_PREDICTED: &str = "plimsoll.kv.predicted_tokens";
     pub(crate) const KV_REUSED: &str = "plimsoll.kv.reused_tokens";
     pub(crate) const KV_COMPUTED: &str = "plimsoll.kv.computed_tokens";
     pub(crate) const KV_BYTES: &str = "plimsoll.kv.bytes";
@@ -94,7 +108,7 @@ pub enum GenAi {
     #[default]
     Latest,
     /// Semantic conventions 1.36, which backends that have not moved on still read: `gen_ai.system` for the provider,
-    /// no cache, no first-chunk time, no compaction.
+    /// no cache, no first-chunk time, no compaction, no content.
     V1_36,
 }
 
@@ -120,6 +134,8 @@ pub(super) struct GenAiNames {
     pub(super) output_tokens: &'static str,
     pub(super) cached_tokens: Option<&'static str>,
     pub(super) compacted: Option<&'static str>,
+    pub(super) input_messages: Option<&'static str>,
+    pub(super) output_messages: Option<&'static str>,
 }
 
 const LATEST: GenAiNames = GenAiNames {
@@ -142,6 +158,8 @@ const LATEST: GenAiNames = GenAiNames {
     output_tokens: "gen_ai.usage.output_tokens",
     cached_tokens: Some("gen_ai.usage.cache_read.input_tokens"),
     compacted: Some("gen_ai.conversation.compacted"),
+    input_messages: Some("gen_ai.input.messages"),
+    output_messages: Some("gen_ai.output.messages"),
 };
 
 const V1_36: GenAiNames = GenAiNames {
@@ -150,6 +168,8 @@ const V1_36: GenAiNames = GenAiNames {
     time_to_first_chunk: None,
     cached_tokens: None,
     compacted: None,
+    input_messages: None,
+    output_messages: None,
     ..LATEST
 };
 
@@ -205,6 +225,16 @@ pub(super) mod metrics {
         "1",
         "Counted prompt tokens divided by those the model reported",
     );
+
+    pub(crate) const PREDICTED: Metric = metric(
+        "plimsoll.kv.predicted_tokens",
+        "{token}",
+        "Prompt tokens that the KV cache held when their request was about to be admitted",
+    );
+    pub(crate) const REUSED: Metric =
+        metric("plimsoll.kv.reused_tokens", "{token}", "Prompt tokens that came from a KV cache");
+    pub(crate) const COMPUTED: Metric =
+        metric("plimsoll.kv.computed_tokens", "{token}", "Prompt tokens that were computed");
 
     pub(crate) const QUEUE_DEPTH: Metric =
         metric("plimsoll.admission.queue.depth", "{request}", "Requests waiting for memory");

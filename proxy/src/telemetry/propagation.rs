@@ -1,18 +1,38 @@
-//! W3C trace context in and out of HTTP headers. Baggage is left alone: it never goes to an upstream by our doing.
+//! W3C trace context in and out of HTTP headers, and baggage in. Baggage goes out only where an upstream's configuration
+//! says so, and then as it came.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::Context;
+use opentelemetry::baggage::BaggageExt as _;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, TraceContextExt};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
+const BAGGAGE: &str = "baggage";
+
+/// Bytes of a baggage value that become an attribute: ids are short.
+const MAX_VALUE: usize = 256;
 
 /// The caller's span, or an invalid one where the headers name none.
 pub(super) fn extract(headers: &HeaderMap) -> SpanContext {
     let found = TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming::read(headers));
     found.span().span_context().clone()
+}
+
+/// The members of the caller's baggage that `allowed` names, as attributes of the same names.
+pub(super) fn baggage(headers: &HeaderMap, allowed: &[String]) -> Vec<KeyValue> {
+    if allowed.is_empty() || !headers.contains_key(BAGGAGE) {
+        return Vec::new();
+    }
+    let found = BaggagePropagator::new().extract_with_context(&Context::new(), &Incoming::read(headers));
+    let value = |key: &String| {
+        let value = found.baggage().get(key)?.as_str();
+        let end = value.floor_char_boundary(MAX_VALUE.min(value.len()));
+        Some(KeyValue::new(key.clone(), value[..end].to_owned()))
+    };
+    allowed.iter().filter_map(value).collect()
 }
 
 /// Makes `headers` name `span` as the caller. Another trace context in them is removed even where `span` is invalid, so
@@ -24,24 +44,29 @@ pub(super) fn inject(span: &SpanContext, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&context, &mut Outgoing(headers));
 }
 
-/// The two headers, read by the rules of W3C trace context.
+/// The headers, read by the rules of W3C trace context and W3C baggage.
 struct Incoming<'a> {
     traceparent: Option<&'a str>,
     tracestate: Option<String>,
+    baggage: Option<String>,
 }
 
 impl<'a> Incoming<'a> {
     fn read(headers: &'a HeaderMap) -> Self {
         let mut parents = headers.get_all(TRACEPARENT).iter();
-        // More than one traceparent is invalid; more than one tracestate is one list.
+        // More than one traceparent is invalid; more than one of the others is one list.
         let parent = parents.next().filter(|_| parents.next().is_none());
-        let states: Vec<&str> =
-            headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
         Self {
             traceparent: parent.and_then(|value| value.to_str().ok()),
-            tracestate: (!states.is_empty()).then(|| states.join(",")),
+            tracestate: list(headers, TRACESTATE),
+            baggage: list(headers, BAGGAGE),
         }
     }
+}
+
+fn list(headers: &HeaderMap, name: &str) -> Option<String> {
+    let parts: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 impl Extractor for Incoming<'_> {
@@ -50,13 +75,15 @@ impl Extractor for Incoming<'_> {
             self.traceparent
         } else if key == TRACESTATE {
             self.tracestate.as_deref()
+        } else if key == BAGGAGE {
+            self.baggage.as_deref()
         } else {
             None
         }
     }
 
     fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT, TRACESTATE]
+        vec![TRACEPARENT, TRACESTATE, BAGGAGE]
     }
 }
 
@@ -104,6 +131,29 @@ mod tests {
             assert!(!extract(&headers(&[("traceparent", bad)])).is_valid(), "{bad}");
         }
         assert!(!extract(&headers(&[("traceparent", PARENT), ("traceparent", PARENT)])).is_valid());
+    }
+
+    #[test]
+    fn only_listed_baggage_is_read() {
+        let sent = headers(&[("baggage", "session.id=a%20b;ttl=1,user=xyzzy"), ("baggage", "team=search")]);
+        let found = |allowed: &[&str]| -> Vec<String> {
+            let allowed: Vec<String> = allowed.iter().map(|&key| key.to_owned()).collect();
+            let pair = |pair: KeyValue| format!("{}={}", pair.key, pair.value);
+            baggage(&sent, &allowed).into_iter().map(pair).collect()
+        };
+        assert_eq!(found(&["team", "session.id", "absent"]), ["team=search", "session.id=a b"]);
+        assert_eq!(found(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        let long = format!("key={}", "é".repeat(1000));
+        let sent = HeaderMap::from_iter([(
+            HeaderName::from_static("baggage"),
+            HeaderValue::from_bytes(long.replace('é', "%C3%A9").as_bytes()).unwrap(),
+        )]);
+        let [pair] = &baggage(&sent, &["key".to_owned()])[..] else { panic!("one member") };
+        assert_eq!(pair.value.as_str(), "é".repeat(MAX_VALUE / 2));
     }
 
     #[test]

@@ -213,6 +213,8 @@ pub struct ChatFacts {
     pub output_tokens: Option<u64>,
     /// Prompt tokens that came from a cache.
     pub cached_tokens: Option<u64>,
+    /// Prompt tokens that the cache held before the call was admitted, on the embedded engine.
+    pub predicted_tokens: Option<u64>,
     /// From the request's arrival to the first token.
     pub first_token: Option<Duration>,
     /// From the first token to the last.

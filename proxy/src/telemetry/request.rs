@@ -1,7 +1,7 @@
-//! The spans of a request: the request itself, its policy, its wait, and the summaries in between.
+//! The spans of a request and of its wait.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use http::HeaderMap;
@@ -9,9 +9,10 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind};
 
 use super::chat::{ChatRequest, ChatSpan};
-use super::names::{attr, event, span};
-use super::record::{Action, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts};
-use super::spans::{Live, count, known, strings};
+use super::names::{attr, span};
+use super::policy::PolicySpan;
+use super::record::{Outcome, RequestRecord, RouteFacts};
+use super::spans::{Live, SpanRef, known};
 use super::{Shared, log, propagation};
 
 /// The head of a request, as its span needs it.
@@ -41,6 +42,8 @@ pub(super) struct Request {
     shared: Arc<Shared>,
     live: Live,
     record: Mutex<RequestRecord>,
+    /// What wrote the summary in the prompt, where that was not this request.
+    summary: OnceLock<SpanRef>,
 }
 
 impl RequestSpan {
@@ -48,7 +51,12 @@ impl RequestSpan {
         let live = server_span(shared, incoming);
         let record = RequestRecord::new(incoming.id.clone(), incoming.method.clone(), incoming.template);
         shared.instruments.request_started(&record);
-        let request = Arc::new(Request { shared: Arc::clone(shared), live, record: Mutex::new(record) });
+        let request = Arc::new(Request {
+            shared: Arc::clone(shared),
+            live,
+            record: Mutex::new(record),
+            summary: OnceLock::new(),
+        });
         shared.running.began(&request);
         Self(request)
     }
@@ -57,6 +65,18 @@ impl RequestSpan {
     #[must_use]
     pub fn trace_id(&self) -> Option<String> {
         self.0.live.is_recording().then(|| self.0.live.context().trace_id().to_string())
+    }
+
+    /// Our id of the request.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.record().id.clone()
+    }
+
+    /// The trace of this request as log lines name it: also one that others export, or nobody does.
+    #[must_use]
+    pub fn logged_trace_id(&self) -> Option<String> {
+        self.0.live.logged_trace_id()
     }
 
     /// The record, to add what a step learned. Do not hold it across an await.
@@ -97,26 +117,30 @@ impl RequestSpan {
     /// Begins the policy's span.
     #[must_use]
     pub fn policy(&self, policy: &str) -> PolicySpan {
-        let mut live = self.0.live.child(format!("{} {policy}", span::POLICY), SpanKind::Internal);
-        live.set(|| vec![KeyValue::new(attr::POLICY, policy.to_owned())]);
-        PolicySpan { live, request: self.clone() }
+        PolicySpan::start(self, &self.0.live, policy)
     }
 
     /// Begins the wait for a slot.
     #[must_use]
     pub fn wait(&self) -> WaitSpan {
         self.record().waiting = true;
-        WaitSpan {
-            _live: self.0.live.child(span::WAIT, SpanKind::Internal),
-            request: Some(self.clone()),
-            since: Instant::now(),
-        }
+        WaitSpan::start(&self.0.live, Some(self.clone()))
     }
 
     /// Begins the call to the model whose answer the client gets.
     #[must_use]
     pub fn chat(&self, request: &ChatRequest<'_>) -> ChatSpan {
         ChatSpan::start(self, &self.0.live, request, true)
+    }
+
+    /// The prompt holds a summary that another request had written.
+    pub(super) fn uses_summary(&self, origin: SpanRef) {
+        let _ = self.0.summary.set(origin);
+    }
+
+    /// What the chat of this request links to.
+    pub(super) fn summary(&self) -> Option<SpanRef> {
+        self.0.summary.get().cloned()
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -147,9 +171,7 @@ impl Drop for Request {
             self.live.fail();
         }
         self.shared.instruments.request_finished(record, took);
-        // Also a trace that others export, or nobody does, ties this line to theirs.
-        let context = self.live.context();
-        let trace = context.is_valid().then(|| context.trace_id().to_string());
+        let trace = self.live.logged_trace_id();
         log::request(record, took, trace.as_deref());
         self.shared.recent.finished(record, took, trace);
     }
@@ -169,6 +191,9 @@ fn server_span(shared: &Shared, incoming: &Incoming<'_>) -> Live {
     let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_links(links);
     let mut live = Live::start(shared.tracer.as_ref(), builder, &parent);
     live.set(|| head_attributes(incoming));
+    if shared.trust_incoming {
+        live.set(|| propagation::baggage(incoming.headers, &shared.baggage));
+    }
     live
 }
 
@@ -212,73 +237,6 @@ pub(super) fn method_label(method: &http::Method) -> &'static str {
     KNOWN.into_iter().find(|known| method.as_str() == *known).unwrap_or("_OTHER")
 }
 
-/// A policy at work.
-pub struct PolicySpan {
-    live: Live,
-    request: RequestSpan,
-}
-
-impl PolicySpan {
-    /// Begins a summary of `messages` messages.
-    #[must_use]
-    pub fn summarize(&self, messages: u64) -> SummarizeSpan {
-        let mut live = self.live.child(span::SUMMARIZE, SpanKind::Internal);
-        live.set(|| vec![count(attr::SUMMARY_MESSAGES, messages)]);
-        SummarizeSpan { live, request: self.request.clone() }
-    }
-
-    /// Ends the span and adds the facts to the request's record. Dropping it instead ends it without a result.
-    pub fn finish(mut self, facts: PolicyFacts) {
-        let mut record = self.request.record();
-        let mode = record.route.as_ref().map(|route| route.mode);
-        self.live.set(|| policy_attributes(&facts).chain(known(attr::MODE, mode)).collect());
-        for action in &facts.actions {
-            self.live.event(event::ACTION, || action_attributes(action));
-        }
-        if facts.outcome == PolicyOutcome::FailedOpen {
-            self.live.fail();
-        }
-        record.context = Some(facts);
-    }
-}
-
-fn policy_attributes(facts: &PolicyFacts) -> impl Iterator<Item = KeyValue> {
-    let counts = (facts.tokens_before > 0).then(|| count_attributes(facts));
-    let rest = [
-        Some(KeyValue::new(attr::POLICY_OUTCOME, facts.outcome.as_str())),
-        Some(count(attr::WINDOW, facts.window)),
-        Some(KeyValue::new(attr::ESTIMATED, facts.estimated)),
-        Some(KeyValue::new(attr::TOKENIZER, facts.tokenizer.clone())),
-        Some(strings(attr::ACTION_TYPES, facts.actions.iter().map(|action| action.policy.clone()))),
-        Some(count(attr::ACTION_COUNT, facts.actions.len() as u64)),
-        known(attr::ERROR_TYPE, facts.error),
-    ];
-    counts.into_iter().flatten().chain(rest.into_iter().flatten())
-}
-
-fn count_attributes(facts: &PolicyFacts) -> [KeyValue; 6] {
-    [
-        count(attr::BUDGET, facts.budget),
-        count(attr::RESERVED, facts.reserved),
-        count(attr::TOKENS_BEFORE, facts.tokens_before),
-        count(attr::TOKENS_AFTER, facts.tokens_after),
-        count(attr::MESSAGES_BEFORE, facts.messages_before),
-        count(attr::MESSAGES_AFTER, facts.messages_after),
-    ]
-}
-
-fn action_attributes(action: &Action) -> Vec<KeyValue> {
-    let mut attributes = vec![
-        KeyValue::new(attr::ACTION_TYPE, action.policy.clone()),
-        KeyValue::new(attr::ACTION_REASON, action.reason.clone()),
-        count(attr::ACTION_REMOVED, action.tokens_removed),
-        count(attr::ACTION_ADDED, action.tokens_added),
-        count(attr::ACTION_MESSAGES, action.messages),
-    ];
-    attributes.extend(known(attr::TOOL, action.tool.clone()));
-    attributes
-}
-
 /// A wait for a slot. It ends when dropped; the request's own wait is added to its record, also where it was given up.
 pub struct WaitSpan {
     _live: Live,
@@ -287,46 +245,17 @@ pub struct WaitSpan {
     since: Instant,
 }
 
+impl WaitSpan {
+    pub(super) fn start(parent: &Live, request: Option<RequestSpan>) -> Self {
+        Self { _live: parent.child(span::WAIT, SpanKind::Internal), request, since: Instant::now() }
+    }
+}
+
 impl Drop for WaitSpan {
     fn drop(&mut self) {
         if let Some(request) = &self.request {
             let mut record = request.record();
             (record.queued, record.waiting) = (Some(self.since.elapsed()), false);
         }
-    }
-}
-
-/// A summary in the making.
-pub struct SummarizeSpan {
-    live: Live,
-    request: RequestSpan,
-}
-
-impl SummarizeSpan {
-    /// Begins the summariser's wait for a slot.
-    #[must_use]
-    pub fn wait(&self) -> WaitSpan {
-        WaitSpan {
-            _live: self.live.child(span::WAIT, SpanKind::Internal),
-            request: None,
-            since: Instant::now(),
-        }
-    }
-
-    /// Begins the summariser's call to a model. It stays out of the request's record.
-    #[must_use]
-    pub fn chat(&self, request: &ChatRequest<'_>) -> ChatSpan {
-        ChatSpan::start(&self.request, &self.live, request, false)
-    }
-
-    /// The summary is there and has `tokens` tokens.
-    pub fn completed(mut self, tokens: u64) {
-        self.live.set(|| vec![count(attr::SUMMARY_TOKENS, tokens)]);
-    }
-
-    /// There will be no summary.
-    pub fn failed(mut self, code: &'static str) {
-        self.live.set(|| vec![KeyValue::new(attr::ERROR_TYPE, code)]);
-        self.live.fail();
     }
 }

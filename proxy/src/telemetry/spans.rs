@@ -9,6 +9,10 @@ use opentelemetry::trace::{
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
+/// A span, to be linked to from elsewhere. Opaque: nobody else can make one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanRef(pub(super) SpanContext);
+
 /// A span in progress. It ends when it is dropped. Without a tracer it only hands the caller's context on.
 pub(super) struct Live {
     on: Option<(SdkTracer, Span)>,
@@ -40,6 +44,23 @@ impl Live {
     /// What a callee sees as its caller: this span, or the caller's own where traces are not exported.
     pub(super) const fn context(&self) -> &SpanContext {
         &self.context
+    }
+
+    /// This span, where somebody may look it up.
+    pub(super) fn reference(&self) -> Option<SpanRef> {
+        self.is_recording().then(|| SpanRef(self.context.clone()))
+    }
+
+    /// Says that this span has to do with another one, of whatever trace.
+    pub(super) fn link(&mut self, to: SpanRef) {
+        if let Some(span) = self.recording() {
+            span.add_link(to.0, Vec::new());
+        }
+    }
+
+    /// The trace for a log line: one that others export, or nobody does, ties the line to theirs.
+    pub(super) fn logged_trace_id(&self) -> Option<String> {
+        self.context.is_valid().then(|| self.context.trace_id().to_string())
     }
 
     /// Whether this is a span of ours, which somebody may look up.

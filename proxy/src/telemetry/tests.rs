@@ -10,6 +10,8 @@ fn quiet() -> TelemetryConfig {
         otlp: None,
         sample_ratio: 1.0,
         trust_incoming: true,
+        baggage: Vec::new(),
+        capture_content: false,
         gen_ai: GenAi::Latest,
     }
 }

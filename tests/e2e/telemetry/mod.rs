@@ -29,6 +29,8 @@ fn config(collector: &Collector, protocol: Protocol) -> TelemetryConfig {
         otlp: Some(Otlp { endpoint, protocol, headers: vec![("x-api-key".into(), "secret".into())] }),
         sample_ratio: 1.0,
         trust_incoming: true,
+        baggage: Vec::new(),
+        capture_content: false,
         gen_ai: GenAi::Latest,
     }
 }

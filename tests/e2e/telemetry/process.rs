@@ -127,6 +127,8 @@ async fn survives(endpoint: String, protocol: Protocol) -> anyhow::Result<()> {
         otlp: Some(Otlp { endpoint, protocol, headers: Vec::new() }),
         sample_ratio: 1.0,
         trust_incoming: true,
+        baggage: Vec::new(),
+        capture_content: false,
         gen_ai: GenAi::Latest,
     })?;
     // More spans than the queue holds: the surplus is dropped, nobody waits.

@@ -23,6 +23,9 @@ impl Check<'_> {
             sample: raw.sample,
             trust_incoming: raw.trust_incoming,
             trace_url: raw.trace_url.clone(),
+            baggage: raw.baggage.clone(),
+            capture_content: raw.capture_content,
+            gen_ai: raw.gen_ai,
         })
     }
 

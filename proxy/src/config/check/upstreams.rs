@@ -51,6 +51,8 @@ impl Check<'_> {
             ("tokenizer", raw.tokenizer.is_some()),
             ("context", raw.context.is_some()),
             ("timeouts", raw.timeouts.is_some()),
+            ("ask_usage", raw.ask_usage.is_some()),
+            ("forward_baggage", raw.forward_baggage.is_some()),
             ("ca_file", raw.ca_file.is_some()),
         ];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
@@ -74,6 +76,8 @@ impl Check<'_> {
             tokenizer: tokenizer.flatten(),
             context: raw.context.map(u64::from),
             timeouts: timeouts?,
+            ask_usage: raw.ask_usage.unwrap_or(true),
+            forward_baggage: raw.forward_baggage.unwrap_or_default(),
             ca_file: ca_file.flatten(),
         })
     }

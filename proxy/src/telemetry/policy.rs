@@ -1,0 +1,175 @@
+//! The spans of a policy at work, and of the summaries that it has written.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
+
+use super::chat::{ChatRequest, ChatSpan};
+use super::names::{attr, event, span};
+use super::record::{Action, PolicyFacts, PolicyOutcome};
+use super::request::{RequestSpan, WaitSpan};
+use super::spans::{Live, SpanRef, count, known, strings};
+
+/// A policy at work.
+pub struct PolicySpan {
+    live: Live,
+    request: RequestSpan,
+    /// The last summary that this request had written.
+    written: Arc<Mutex<Option<SpanRef>>>,
+}
+
+/// What a prompt consists of. The unit is whatever the shares are in: bytes, say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Segments {
+    /// System and developer messages.
+    pub system: u64,
+    /// Definitions of tools.
+    pub tools: u64,
+    /// Results of tool calls.
+    pub tool_results: u64,
+    /// The last user message.
+    pub user: u64,
+    /// Everything else.
+    pub history: u64,
+}
+
+impl PolicySpan {
+    pub(super) fn start(request: &RequestSpan, parent: &Live, policy: &str) -> Self {
+        let mut live = parent.child(format!("{} {policy}", span::POLICY), SpanKind::Internal);
+        live.set(|| vec![KeyValue::new(attr::POLICY, policy.to_owned())]);
+        Self { live, request: request.clone(), written: Arc::default() }
+    }
+
+    /// Begins a summary of `messages` messages.
+    #[must_use]
+    pub fn summarize(&self, messages: u64) -> SummarizeSpan {
+        let mut live = self.live.child(span::SUMMARIZE, SpanKind::Internal);
+        live.set(|| vec![count(attr::SUMMARY_MESSAGES, messages)]);
+        SummarizeSpan { live, request: self.request.clone(), written: Arc::clone(&self.written) }
+    }
+
+    /// The span of the last summary that was written under this one.
+    #[must_use]
+    pub fn written(&self) -> Option<SpanRef> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The prompt holds a summary, written under `origin`: the call to the model will say so, where that was another
+    /// request's doing.
+    pub fn uses_summary(&self, origin: SpanRef) {
+        if self.written().as_ref() != Some(&origin) {
+            self.request.uses_summary(origin);
+        }
+    }
+
+    /// What the `tokens` tokens of the prompt that is sent on consist of; `segments` is not called where nobody would
+    /// read it.
+    pub fn segments(&mut self, tokens: u64, segments: impl FnOnce() -> Segments) {
+        self.live.set(|| segment_attributes(tokens, segments()));
+    }
+
+    /// Ends the span and adds the facts to the request's record. Dropping it instead ends it without a result.
+    pub fn finish(mut self, facts: PolicyFacts) {
+        let mut record = self.request.record();
+        let mode = record.route.as_ref().map(|route| route.mode);
+        self.live.set(|| policy_attributes(&facts).chain(known(attr::MODE, mode)).collect());
+        for action in &facts.actions {
+            self.live.event(event::ACTION, || action_attributes(action));
+        }
+        if facts.outcome == PolicyOutcome::FailedOpen {
+            self.live.fail();
+        }
+        record.context = Some(facts);
+    }
+}
+
+/// Tokens by segment: shares by length, since a count of each would cost as much as counting the prompt again. They add
+/// up to the prompt's tokens, but for rounding.
+fn segment_attributes(tokens: u64, segments: Segments) -> Vec<KeyValue> {
+    let Segments { system, tools, tool_results, user, history } = segments;
+    let whole = u128::from((system + tools + tool_results + user + history).max(1));
+    let share = |length: u64| {
+        let share = (u128::from(tokens) * u128::from(length) + whole / 2) / whole;
+        u64::try_from(share).unwrap_or(u64::MAX)
+    };
+    [
+        (attr::TOKENS_SYSTEM, system),
+        (attr::TOKENS_TOOLS, tools),
+        (attr::TOKENS_TOOL_RESULTS, tool_results),
+        (attr::TOKENS_USER, user),
+        (attr::TOKENS_HISTORY, history),
+    ]
+    .map(|(key, length)| count(key, share(length)))
+    .to_vec()
+}
+
+fn policy_attributes(facts: &PolicyFacts) -> impl Iterator<Item = KeyValue> {
+    let counts = (facts.tokens_before > 0).then(|| count_attributes(facts));
+    let rest = [
+        Some(KeyValue::new(attr::POLICY_OUTCOME, facts.outcome.as_str())),
+        Some(count(attr::WINDOW, facts.window)),
+        Some(KeyValue::new(attr::ESTIMATED, facts.estimated)),
+        Some(KeyValue::new(attr::TOKENIZER, facts.tokenizer.clone())),
+        Some(strings(attr::ACTION_TYPES, facts.actions.iter().map(|action| action.policy.clone()))),
+        Some(count(attr::ACTION_COUNT, facts.actions.len() as u64)),
+        known(attr::ERROR_TYPE, facts.error),
+    ];
+    counts.into_iter().flatten().chain(rest.into_iter().flatten())
+}
+
+fn count_attributes(facts: &PolicyFacts) -> [KeyValue; 6] {
+    [
+        count(attr::BUDGET, facts.budget),
+        count(attr::RESERVED, facts.reserved),
+        count(attr::TOKENS_BEFORE, facts.tokens_before),
+        count(attr::TOKENS_AFTER, facts.tokens_after),
+        count(attr::MESSAGES_BEFORE, facts.messages_before),
+        count(attr::MESSAGES_AFTER, facts.messages_after),
+    ]
+}
+
+fn action_attributes(action: &Action) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        KeyValue::new(attr::ACTION_TYPE, action.policy.clone()),
+        KeyValue::new(attr::ACTION_REASON, action.reason.clone()),
+        count(attr::ACTION_REMOVED, action.tokens_removed),
+        count(attr::ACTION_ADDED, action.tokens_added),
+        count(attr::ACTION_MESSAGES, action.messages),
+    ];
+    attributes.extend(known(attr::TOOL, action.tool.clone()));
+    attributes
+}
+
+/// A summary in the making.
+pub struct SummarizeSpan {
+    live: Live,
+    request: RequestSpan,
+    written: Arc<Mutex<Option<SpanRef>>>,
+}
+
+impl SummarizeSpan {
+    /// Begins the summariser's wait for a slot.
+    #[must_use]
+    pub fn wait(&self) -> WaitSpan {
+        WaitSpan::start(&self.live, None)
+    }
+
+    /// Begins the summariser's call to a model. It stays out of the request's record.
+    #[must_use]
+    pub fn chat(&self, request: &ChatRequest<'_>) -> ChatSpan {
+        ChatSpan::start(&self.request, &self.live, request, false)
+    }
+
+    /// The summary is there and has `tokens` tokens.
+    pub fn completed(mut self, tokens: u64) {
+        self.live.set(|| vec![count(attr::SUMMARY_TOKENS, tokens)]);
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = self.live.reference();
+    }
+
+    /// There will be no summary.
+    pub fn failed(mut self, code: &'static str) {
+        self.live.set(|| vec![KeyValue::new(attr::ERROR_TYPE, code)]);
+        self.live.fail();
+    }
+}

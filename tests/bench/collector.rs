@@ -1,0 +1,165 @@
+//! What a collector that is refused, hangs or is slow adds to a request, against telemetry off: processes side by side,
+//! asked in turn. And how long a process takes to end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use plimsoll_tests::http::open;
+use plimsoll_tests::mock::Mock;
+use plimsoll_tests::{plimsoll, post_with, shared};
+use serde_json::json;
+
+/// Requests to each process, where the first argument is no other number.
+const ROUNDS: usize = 4_000;
+/// Rounds before it counts.
+const WARM: usize = 300;
+
+/// A sidecar as users run it.
+struct Process {
+    name: &'static str,
+    url: String,
+    process: Child,
+    times: Vec<Duration>,
+}
+
+impl Process {
+    fn start(name: &'static str, mock: &Mock, otlp: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("config.yaml");
+        let config = format!(
+            "
+listen: {{ data: 127.0.0.1:0, admin: 127.0.0.1:0 }}
+runtime: {{ onnxruntime: '{root}/.runtime/libonnxruntime.so' }}
+log: {{ level: 'off' }}
+telemetry: {{ {otlp} }}
+upstreams:
+  other: {{ url: '{}', context: 32000 }}
+  local: {{ engine: {{ model: '{root}/engine/demo/model', device: cpu, context: 4096 }} }}
+routes:
+  - {{ name: engine, match: {{ header: {{ x-bench: engine }} }}, upstream: local, policy: chat, any_model: true }}
+  - {{ name: default, upstream: other, policy: chat }}
+",
+            mock.url,
+            root = shared::root().display(),
+        );
+        std::fs::write(&file, config).expect("the configuration can be written");
+        let mut command = plimsoll();
+        command.arg("serve").arg("--config").arg(&file).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("the sidecar starts");
+        let stdout = process.stdout.take().expect("a pipe was asked for");
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let line = lines.find(|line| line.contains("clients")).expect("a greeting");
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
+        Self { name, url: format!("{url}/chat/completions"), process, times: Vec::new() }
+    }
+
+    fn ask(&mut self, body: &[u8], counts: bool) {
+        let body = body.to_vec();
+        let begun = Instant::now();
+        let reply = post_with(&self.url, body, &[]);
+        let took = begun.elapsed();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        if counts {
+            self.times.push(took);
+        }
+    }
+
+    fn quantile(&mut self, share: f64) -> f64 {
+        self.times.sort_unstable();
+        let at = (self.times.len() as f64 * share) as usize;
+        self.times[at.min(self.times.len() - 1)].as_secs_f64() * 1e3
+    }
+
+    /// From the end of its last stream to that of the process, with a stream open at the signal.
+    fn stop(mut self) -> f64 {
+        let messages = json!([{"role": "user", "content": "Hello"}]);
+        let body = json!({"model": "demo", "messages": messages, "max_tokens": 2000, "ignore_eos": true, "stream": true});
+        let mut stream = open(&self.url, body.to_string().into_bytes(), &[("x-bench", "engine")]);
+        stream.read_exact(&mut [0; 5]).expect("the stream begins");
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).expect("the stream is drained");
+        assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+        let begun = Instant::now();
+        assert!(self.process.wait().expect("the process ends").success());
+        begun.elapsed().as_secs_f64()
+    }
+}
+
+/// Nobody listens there.
+fn refused() -> String {
+    TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("an address").to_string()
+}
+
+/// Takes connections and never answers.
+fn black_hole() -> (String, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    (listener.local_addr().expect("an address").to_string(), listener)
+}
+
+/// Answers each export after two seconds.
+fn slow() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || dawdle(stream));
+        }
+    });
+    address
+}
+
+fn dawdle(mut stream: TcpStream) {
+    let mut buffer = [0; 64 * 1024];
+    while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
+        thread::park_timeout(Duration::from_secs(2));
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        if stream.write_all(answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn main() {
+    let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
+    let mock = Mock::start(Vec::new());
+    let (hole, _listener) = black_hole();
+    let otlp = |address: &str| format!("otlp: {{ endpoint: 'http://{address}' }}");
+    let mut processes = [
+        Process::start("telemetry off", &mock, "otlp: null"),
+        Process::start("refused", &mock, &otlp(&refused())),
+        Process::start("black-holed", &mock, &otlp(&hole)),
+        Process::start("slow (2 s)", &mock, &otlp(&slow())),
+    ];
+    let text = "The build of the payments service failed in its third stage, see the log of the runner. ";
+    for round in 0..WARM + rounds {
+        let turns = (0..10).map(|turn| json!({"role": "user", "content": format!("{round}.{turn}: {text}")}));
+        let body = json!({"model": "demo", "messages": turns.collect::<Vec<_>>()}).to_string().into_bytes();
+        // Whoever comes first in a round meets a colder cache: each does in turn.
+        for place in 0..processes.len() {
+            let process = (place + round) % processes.len();
+            processes[process].ask(&body, round >= WARM);
+        }
+        mock.forget();
+    }
+    println!("\n{rounds} requests of 1 KB to each, in turn; ms, and as a ratio of telemetry off");
+    let off: Vec<f64> = [0.5, 0.99].map(|share| processes[0].quantile(share)).into();
+    for process in &mut processes {
+        let (p50, p99) = (process.quantile(0.5), process.quantile(0.99));
+        println!(
+            "{:14} p50 {p50:.3} ({:.3} x)   p99 {p99:.3} ({:.3} x)",
+            process.name,
+            p50 / off[0],
+            p99 / off[1]
+        );
+    }
+    println!("\nfrom the end of the last stream after SIGTERM to that of the process, s (6 are allowed)");
+    for process in processes {
+        let name = process.name;
+        println!("{name:14} {:.2}", process.stop());
+    }
+}
