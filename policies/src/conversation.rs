@@ -208,6 +208,16 @@ impl Conversation {
         self.replaced(message).first().map_or(message, |edit| &edit.before)
     }
 
+    /// A message as the client sent it; itself where a policy made it.
+    pub(crate) fn original(&self, message: &Message) -> Message {
+        let Source { body, outline } = &*self.source;
+        let slot = message.slot().filter(|_| !message.is_original());
+        slot.and_then(|slot| Some((slot, outline.elements.get(slot)?))).map_or_else(
+            || message.clone(),
+            |(slot, span)| Message::original(body.clone(), span.clone(), slot),
+        )
+    }
+
     /// Whether a message was edited after it had gone out.
     pub(crate) fn has_replaced(&self) -> bool {
         !self.replaced.is_empty()
