@@ -15,6 +15,7 @@ pub mod config;
 pub mod stack;
 pub mod accept;
 pub mod body;
+pub mod kept;
 pub mod identify;
 pub mod parse;
 pub mod count;

@@ -1,6 +1,7 @@
 //! One module a promise; each test starts what it needs on free ports and leaves nothing behind.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where what it needs is not there")]
 
+mod artifacts;
 mod bad_input;
 mod certificates;
 mod charts;

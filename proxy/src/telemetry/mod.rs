@@ -29,6 +29,7 @@ mod recent;
 mod record;
 mod request;
 mod spans;
+mod store;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub use record::{
     Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
 };
 pub use request::{Incoming, PolicySpan, RequestSpan, SummarizeSpan, WaitSpan};
+pub use store::StoreReadings;
 
 use export::Exports;
 use metrics::Instruments;
@@ -161,6 +163,12 @@ impl Telemetry {
     /// Where the gauge of the chat templates is read from; as [`Telemetry::observe`].
     pub fn observe_templates(&self, read: impl Fn() -> Vec<TemplateReading> + Send + Sync + 'static) {
         self.0.templates.set(Box::new(read));
+    }
+
+    /// Where the metrics of the store of originals are read from. As with [`Telemetry::observe`], `read` must be quick
+    /// and must not own this telemetry.
+    pub fn observe_store(&self, read: impl Fn() -> Option<StoreReadings> + Send + Sync + 'static) {
+        store::register(&self.0.exports.meter(), read);
     }
 
     /// Configuration number `generation` is in use.
