@@ -2,6 +2,9 @@
 
 use crate::conversation::{Conversation, Message, Role};
 
+/// The tool by which a model reads originals where its route allows it; what it returns is never shortened.
+pub const READ_TOOL: &str = "plimsoll_read";
+
 /// Bytes of the hash in an id.
 const HASH_BYTES: usize = 8;
 

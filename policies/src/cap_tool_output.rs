@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::artifact_id;
+use crate::artifact::{READ_TOOL, artifact_id};
 use crate::chain::{Change, Effect, Snapshot};
 use crate::conversation::{Message, Role, Span};
 use crate::error_output::is_error;
@@ -122,7 +122,7 @@ fn capped(params: &CapToolOutput, snapshot: &Snapshot, index: usize) -> Option<(
         return None;
     }
     let tool = tool_name(snapshot.conversation.messages(), index);
-    if tool.as_ref().is_some_and(|tool| params.exempt.contains(tool)) {
+    if tool.as_ref().is_some_and(|tool| tool == READ_TOOL || params.exempt.contains(tool)) {
         return None;
     }
     let cap = params.cap(tool.as_deref(), snapshot.limits.window);

@@ -33,7 +33,7 @@ pub mod config;
 mod presets;
 mod report;
 
-pub use artifact::{Original, artifact_id};
+pub use artifact::{Original, READ_TOOL, artifact_id};
 pub use chain::{Chain, Context, ContextLength, Refusal, Verdict};
 pub use config::{PolicyConfig, PolicyFault, Step, resolve};
 pub use conversation::{Conversation, Dropped, Message, ParseError, Role, ToolCall};

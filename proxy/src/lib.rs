@@ -19,6 +19,7 @@ pub mod kept;
 pub mod identify;
 pub mod parse;
 pub mod count;
+pub mod read_tool;
 pub mod govern;
 pub mod admit;
 pub mod forward;

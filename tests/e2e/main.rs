@@ -14,6 +14,7 @@ mod ground_truth;
 mod monitoring;
 mod operations;
 mod policy_commands;
+mod read_tool;
 mod routes;
 mod status;
 mod summaries;

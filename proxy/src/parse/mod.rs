@@ -34,6 +34,7 @@ pub struct Call {
 }
 
 /// A request without its body, and under which rules it runs.
+#[derive(Clone)]
 pub struct Envelope {
     /// Method, URL and headers as they came.
     pub head: Parts,
