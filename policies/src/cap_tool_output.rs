@@ -1,31 +1,45 @@
-//! `cap_tool_output`: a large tool result keeps its head and its tail.
+//! `cap_tool_output`: a large tool result keeps what says most of its kind.
+
+mod detect;
+mod diff;
+mod fit;
+mod json;
+mod lines;
+mod log;
+mod search;
+mod text;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::{READ_TOOL, artifact_id};
 use crate::chain::{Change, Effect, Snapshot};
 use crate::conversation::{Message, Role, Span};
 use crate::error_output::is_error;
 use crate::fit_context::share;
 use crate::summaries::{Recorded, SpanKey};
 use crate::tokens::{CountTokens, Tokens, grouped};
+use detect::Kind;
 
 /// Ceiling of the default cap; it is also held to a quarter of the window.
 const MAX_TOKENS: Tokens = 1500;
 /// An error longer than this many caps is a log, and capped like one.
 const ERROR_CAPS: Tokens = 4;
 
-/// Shortens a tool result over the cap to its head and its tail, with a line between them that says how much was
-/// left out. It happens when the result is first seen and comes out the same at every later turn.
+/// Shortens a tool result over the cap, by what it is: text keeps its head and its tail; JSON stays JSON, with its
+/// keys, its first items and those that report errors; a log keeps its first error and its tail; a diff its headers,
+/// hunks and changed lines; a search the first hits of each file. A line says how much was left out. It happens when
+/// the result is first seen and comes out the same at every later turn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CapToolOutput {
     /// Tokens a result may have, the marker line included. Default: 1500, at most a quarter of the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<Tokens>,
-    /// Share of what is kept that comes from the start; the rest comes from the end. Default: 0.3.
+    /// Share of what is kept of a text or a log that comes from the start (of a log: and from its first error); the
+    /// rest comes from the end. Default: 0.3.
     pub head: f64,
     /// Other caps for the results of some tools, by the tool's name.
     pub per_tool: BTreeMap<String, Tokens>,
@@ -69,7 +83,7 @@ impl CapToolOutput {
     }
 }
 
-/// The least cap a user may write.
+/// The least cap a user may write: the marker with its id takes most of it.
 const MARKER_TOKENS: Tokens = 32;
 
 /// Applies the policy.
@@ -93,7 +107,7 @@ pub(crate) fn apply(params: &CapToolOutput, snapshot: &Snapshot) -> Effect {
     let touched = edits.len();
     let tool = if let [Some(only)] = &tools[..] { Some(only.clone()) } else { None };
     let cap = params.cap(tool.as_deref(), snapshot.limits.window);
-    let reason = format!("over {cap} tokens: head and tail kept");
+    let reason = format!("over {cap} tokens");
     let conversation = snapshot.conversation.with_messages(edits);
     Effect::Changed(Change { conversation, touched, reason, tokens: None, may_grow: false, tool })
 }
@@ -108,17 +122,19 @@ fn capped(params: &CapToolOutput, snapshot: &Snapshot, index: usize) -> Option<(
         return None;
     }
     let tool = tool_name(snapshot.conversation.messages(), index);
-    if tool.as_ref().is_some_and(|tool| params.exempt.contains(tool)) {
+    if tool.as_ref().is_some_and(|tool| tool == READ_TOOL || params.exempt.contains(tool)) {
         return None;
     }
     let cap = params.cap(tool.as_deref(), snapshot.limits.window);
     if (raw.len() as Tokens) <= cap {
         return None;
     }
-    let key = key(params, cap, message, snapshot.counter);
+    let id = snapshot.originals.then(|| artifact_id(snapshot.conversation.original(message).raw_content()));
+    let key = key(params, (cap, id.as_deref()), message, snapshot.counter);
     let text = match snapshot.summaries.get(&key) {
         Some(Recorded::Text(text)) => text,
         _ => {
+            let cap = Cap { tokens: cap, head: params.head, id: id.as_deref() };
             let text = shortened(params, cap, message, snapshot.counter).unwrap_or_default();
             snapshot.summaries.record(&key, &text);
             text
@@ -131,11 +147,17 @@ fn capped(params: &CapToolOutput, snapshot: &Snapshot, index: usize) -> Option<(
 }
 
 /// Names a shortened result: nothing else goes into it.
-fn key(params: &CapToolOutput, cap: Tokens, message: &Message, counter: &dyn CountTokens) -> SpanKey {
+fn key(
+    params: &CapToolOutput,
+    (cap, id): (Tokens, Option<&str>),
+    message: &Message,
+    counter: &dyn CountTokens,
+) -> SpanKey {
     let numbers = [cap, params.head.to_bits(), params.min_savings.to_bits(), u64::from(params.errors_exempt)];
     let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     let (name, json) = (counter.name().as_bytes(), message.json().as_bytes());
-    SpanKey::of([b"plimsoll cap_tool_output 1".as_slice(), name, &numbers, json])
+    let id = id.unwrap_or_default().as_bytes();
+    SpanKey::of([b"plimsoll cap_tool_output 2".as_slice(), name, &numbers, id, json])
 }
 
 /// The tool's name: as the result says, or as the call it answers says.
@@ -153,9 +175,27 @@ fn largest_slot(message: &Message) -> Option<Span> {
     message.slots().into_iter().max_by_key(ExactSizeIterator::len)
 }
 
+/// What a result may have, and how its original is named.
+#[derive(Clone, Copy)]
+struct Cap<'a> {
+    tokens: Tokens,
+    /// Share of it that comes from the start.
+    head: f64,
+    /// The original's id; none where nobody keeps it.
+    id: Option<&'a str>,
+}
+
+impl Cap<'_> {
+    /// The line that stands for what was left out.
+    fn marker(&self, omitted: Tokens, total: Tokens) -> String {
+        let id = self.id.map(|id| format!("; full output: {id}")).unwrap_or_default();
+        format!("[plimsoll: {} of {} tokens omitted{id}]", grouped(omitted), grouped(total))
+    }
+}
+
 fn shortened(
     params: &CapToolOutput,
-    cap: Tokens,
+    cap: Cap,
     message: &Message,
     counter: &dyn CountTokens,
 ) -> Option<String> {
@@ -165,94 +205,29 @@ fn shortened(
     let others = message.slots().into_iter().filter(|other| *other != span);
     let others: Tokens =
         others.filter_map(|span| message.decode(&span)).map(|decoded| counter.text(&decoded.text)).sum();
-    let cap = cap.saturating_sub(others).max(MARKER_TOKENS);
+    let tokens = cap.tokens.saturating_sub(others).max(MARKER_TOKENS);
     let total = counter.text(&text);
-    let exempt = params.errors_exempt && total <= cap.saturating_mul(ERROR_CAPS) && is_error(message);
-    if total <= cap || exempt {
+    let exempt = params.errors_exempt && total <= tokens.saturating_mul(ERROR_CAPS) && is_error(message);
+    if total <= tokens || exempt {
         return None;
     }
-    let (short, tokens) = shorten(&text, total, cap, params.head, counter)?;
+    let (short, tokens) = shorten(&text, total, Cap { tokens, ..cap }, counter)?;
     let saved = total.saturating_sub(tokens);
     (saved >= share(total, params.min_savings)).then_some(short)
 }
 
-/// Head, marker and tail of a text, and what they count together: at most `cap`.
-fn shorten(
-    text: &str,
-    total: Tokens,
-    cap: Tokens,
-    head_share: f64,
-    counter: &dyn CountTokens,
-) -> Option<(String, Tokens)> {
-    let mut room = cap.saturating_sub(counter.text(&marker(total, total)));
-    for _ in 0..TRIES {
-        let head = head(text, total, share(room, head_share), counter);
-        let rest = &text[head.len()..];
-        let tail = tail(rest, total, room - share(room, head_share), counter);
-        let omitted = total.saturating_sub(counter.text(head)).saturating_sub(counter.text(tail));
-        let marker = marker(omitted, total);
-        let lines = [head.trim_end_matches('\n'), &marker, tail.trim_start_matches('\n')];
-        let short = lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
-        let tokens = counter.text(&short);
-        if tokens <= cap {
-            return Some((short, tokens));
-        }
-        room = room.saturating_sub(tokens - cap);
-    }
-    None
-}
-
-/// Pieces do not count exactly like the whole: a few tries bring it under the cap.
-const TRIES: usize = 6;
-
-/// The line that stands for what was left out.
-fn marker(omitted: Tokens, total: Tokens) -> String {
-    format!("[plimsoll: {} of {} tokens omitted]", grouped(omitted), grouped(total))
-}
-
-/// The longest start of at most `room` tokens, ended at a line where one ends in its second half.
-fn head<'t>(text: &'t str, total: Tokens, room: Tokens, counter: &dyn CountTokens) -> &'t str {
-    let fits = |bytes: usize| counter.text(&text[..text.floor_char_boundary(bytes)]);
-    let end = text.floor_char_boundary(longest(text.len(), total, room, fits));
-    let line = text[..end].rfind('\n').map(|at| at + 1).filter(|at| *at >= end / 2);
-    &text[..line.unwrap_or(end)]
-}
-
-/// The longest end of at most `room` tokens, begun at a line where one begins in its first half.
-fn tail<'t>(text: &'t str, total: Tokens, room: Tokens, counter: &dyn CountTokens) -> &'t str {
-    let from = |bytes: usize| text.ceil_char_boundary(text.len() - bytes);
-    let fits = |bytes: usize| counter.text(&text[from(bytes)..]);
-    let start = from(longest(text.len(), total, room, fits));
-    let length = text.len() - start;
-    let line = text[start..].find('\n').map(|at| at + 1).filter(|at| *at <= length / 2);
-    &text[start + line.unwrap_or(0)..]
-}
-
-/// About the largest number of bytes whose tokens are at most `room`: interpolates, then halves.
-fn longest(bytes: usize, total: Tokens, room: Tokens, tokens: impl Fn(usize) -> Tokens) -> usize {
-    let (mut fits, mut over) = (0_usize, bytes + 1);
-    let mut guess = scaled(bytes, room, total);
-    for attempt in 0..12 {
-        guess = guess.clamp(fits + 1, over - 1);
-        let count = tokens(guess);
-        if count <= room {
-            fits = guess;
-        } else {
-            over = guess;
-        }
-        let near = count <= room && (room - count) * 32 <= room;
-        if near || over - fits <= 1 {
-            break;
-        }
-        guess = if attempt < 4 { scaled(guess, room, count) } else { fits.midpoint(over) };
-    }
-    fits
-}
-
-/// `bytes * room / tokens`.
-fn scaled(bytes: usize, room: Tokens, tokens: Tokens) -> usize {
-    let scaled = bytes as u128 * u128::from(room) / u128::from(tokens.max(1));
-    usize::try_from(scaled).unwrap_or(bytes)
+/// The short form of a text and its tokens, at most the cap's. What cannot be shortened as what it is becomes a head
+/// and a tail.
+fn shorten(text: &str, total: Tokens, cap: Cap, counter: &dyn CountTokens) -> Option<(String, Tokens)> {
+    let goal = fit::Goal { text, total, cap, counter };
+    let short = match detect::kind(text) {
+        Kind::Json(json) => goal.fit(&json),
+        Kind::Diff => goal.fit(&diff::lines(text)),
+        Kind::Search(search) => goal.fit(&search.lines(text)),
+        Kind::Log => goal.fit(&log::lines(text, cap.head)),
+        Kind::Text => None,
+    };
+    short.or_else(|| text::shorten(&goal))
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ pub struct Chain {
     guard: FitContext,
     reserve: Option<ReserveOutput>,
     summarize: Option<Summarize>,
+    originals: bool,
 }
 
 impl Chain {
@@ -102,7 +103,13 @@ impl Chain {
             _ => None,
         });
         let guard = guard.unwrap_or_default();
-        Self { name: name.into(), steps: steps.to_vec(), guard, reserve, summarize }
+        Self { name: name.into(), steps: steps.to_vec(), guard, reserve, summarize, originals: false }
+    }
+
+    /// Whether shortened tool results name their originals by id: only where somebody keeps them.
+    #[must_use]
+    pub fn naming_originals(self, kept: bool) -> Self {
+        Self { originals: kept, ..self }
     }
 
     /// The policy's name.
@@ -155,6 +162,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) weights: &'a Weights<'a>,
     pub(crate) counter: &'a dyn CountTokens,
     pub(crate) summaries: &'a dyn Summaries,
+    /// Whether shortened tool results name their originals.
+    pub(crate) originals: bool,
 }
 
 /// What a step wants.
@@ -249,6 +258,7 @@ impl Run<'_> {
             weights: &self.weights,
             counter: self.context.counter,
             summaries: self.context.summaries,
+            originals: self.chain.originals,
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::artifact_id;
 use crate::chain::{Change, Effect, Snapshot};
 use crate::conversation::{Message, Replaced, Role};
 use crate::fit_context::share;
@@ -203,7 +204,9 @@ impl<'a> Walk<'a> {
             return None;
         }
         let weight = self.weigh(message);
-        let stub = message.with_content(&line(tool, weight))?;
+        let Snapshot { conversation, originals, .. } = self.snapshot;
+        let id = originals.then(|| artifact_id(conversation.original(message).raw_content()));
+        let stub = message.with_content(&line(tool, weight, id.as_deref()))?;
         let saves = weight.saturating_sub(self.weigh(&stub));
         (saves > 0).then_some((stub, saves))
     }
@@ -260,14 +263,17 @@ impl<'a> Walk<'a> {
 }
 
 /// The line that stands for a result.
-fn line(tool: Option<&str>, tokens: Tokens) -> String {
+fn line(tool: Option<&str>, tokens: Tokens, id: Option<&str>) -> String {
     let what = tool.map_or_else(|| "tool result".to_owned(), |tool| format!("result of {tool}"));
-    format!("[plimsoll: {what} cleared, {} tokens]", grouped(tokens))
+    let id = id.map(|id| format!("; full output: {id}")).unwrap_or_default();
+    format!("[plimsoll: {what} cleared, {} tokens{id}]", grouped(tokens))
 }
 
 /// Whether a raw content is such a line.
 fn is_stub(raw: &str) -> bool {
-    raw.starts_with("\"[plimsoll: ") && raw.ends_with(" tokens]\"") && raw.contains(" cleared, ")
+    let told = raw.strip_prefix("\"[plimsoll: ").and_then(|rest| rest.strip_suffix("]\""));
+    let told = told.and_then(|told| told.rsplit_once(" cleared, ")).map(|(_, tokens)| tokens);
+    told.is_some_and(|told| told.ends_with(" tokens") || told.contains(" tokens; full output: ctx_"))
 }
 
 #[cfg(test)]

@@ -163,6 +163,33 @@ impl Conversation {
         Some(Self { stream_options: Some(options.into()), ..self.clone() })
     }
 
+    /// A request with more messages before and after its own, given as raw JSON. `tools` becomes its tools array where
+    /// it names none. The text is the new request's original.
+    ///
+    /// # Errors
+    /// A message or the tools are not JSON.
+    pub fn extended(&self, before: &[&str], after: &[&str], tools: Option<&str>) -> Result<Self, ParseError> {
+        let base = if self.is_changed() { Self::parse_chat(self.to_json())? } else { self.clone() };
+        let Source { body, outline } = &*base.source;
+        let end = outline.elements.last().map_or(outline.open, |span| span.end);
+        let own = &body[outline.open..end];
+        let own = Some(own).filter(|_| !outline.elements.is_empty());
+        let messages: Vec<&str> = before.iter().copied().chain(own).chain(after.iter().copied()).collect();
+        let head = &body[..outline.open];
+        let (open, rest) = head.split_at(head.find('{').map_or(0, |at| at + 1));
+        let tools = tools.filter(|_| base.field("tools").is_none());
+        let tools = tools.map(|tools| format!("\"tools\":{tools},")).unwrap_or_default();
+        Self::parse_chat([open, &tools, rest, &messages.join(","), &body[end..]].concat().into())
+    }
+
+    /// With one more tool at the end of its tools; none where it has no tools.
+    #[must_use]
+    pub fn with_tool(&self, tool: &str) -> Option<Self> {
+        let tools = self.tools()?.strip_suffix(']')?.trim_end();
+        let separator = if tools.ends_with('[') { return None } else { "," };
+        Some(self.with_tools(format!("{tools}{separator}{tool}]")))
+    }
+
     /// Messages that policies removed, in the order of the client's history.
     #[must_use]
     pub fn dropped(&self) -> &[Dropped] {
@@ -225,6 +252,16 @@ impl Conversation {
     /// A message as it first went out.
     pub(crate) fn first_sent<'m>(&'m self, message: &'m Message) -> &'m Message {
         self.replaced(message).first().map_or(message, |edit| &edit.before)
+    }
+
+    /// A message as the client sent it; itself where a policy made it.
+    pub(crate) fn original(&self, message: &Message) -> Message {
+        let Source { body, outline } = &*self.source;
+        let slot = message.slot().filter(|_| !message.is_original());
+        slot.and_then(|slot| Some((slot, outline.elements.get(slot)?))).map_or_else(
+            || message.clone(),
+            |(slot, span)| Message::original(body.clone(), span.clone(), slot),
+        )
     }
 
     /// Whether a message was edited after it had gone out.

@@ -1,6 +1,6 @@
 //! Telling a tool's error from a tool's result.
 
-use crate::conversation::{Message, key_is, last, members};
+use crate::conversation::{Message, decode, key_is, last, members};
 
 /// How a line begins that reports an error.
 const OPENINGS: [&str; 7] = ["error", "exception", "traceback", "fatal", "panic", "failed", "failure"];
@@ -19,6 +19,20 @@ fn flagged(json: &str, names: &[&str]) -> bool {
         .iter()
         .filter_map(value)
         .any(|value| !matches!(value, "null" | "false" | "\"\"" | "[]" | "{}" | "0"))
+}
+
+/// Whether a JSON value, such as one item of a result, reports an error.
+pub(crate) fn reports_error(json: &str) -> bool {
+    const LEVELS: [&str; 3] = ["level", "severity", "status"];
+    let Some(fields) = members(json) else { return false };
+    let value = |name: &str| last(json, &fields, name).map(|field| &json[field.value.clone()]);
+    let level = |name: &&str| {
+        let level = value(name).and_then(decode).map(|decoded| decoded.text.to_ascii_lowercase());
+        level.is_some_and(|level| ["error", "fatal", "critical", "failed", "failure"].contains(&&*level))
+    };
+    flagged(json, &["error", "errors", "exception"])
+        || LEVELS.iter().any(level)
+        || ["success", "ok"].iter().any(|name| value(name) == Some("false"))
 }
 
 fn begins_like_one(text: &str) -> bool {

@@ -5,6 +5,7 @@
 //! keeps or undoes it, and writes a [`Report`].
 #![forbid(unsafe_code)]
 
+mod artifact;
 mod conversation;
 mod groups;
 mod limits;
@@ -32,6 +33,7 @@ pub mod config;
 mod presets;
 mod report;
 
+pub use artifact::{Original, READ_TOOL, artifact_id};
 pub use chain::{Chain, Context, ContextLength, Refusal, Verdict};
 pub use config::{PolicyConfig, PolicyFault, Step, resolve};
 pub use conversation::{Conversation, Dropped, Message, ParseError, Role, ToolCall};

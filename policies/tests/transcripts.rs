@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use plimsoll_policies::{Conversation, CountTokens, Message, Refusal, Role, SUMMARY_HEADER, Tokens};
+use plimsoll_policies::{
+    Chain, Conversation, CountTokens, Message, NoSummaries, Refusal, Role, SUMMARY_HEADER, Tokens,
+};
 use serde_json::value::RawValue;
 
-use crate::support::{Counter, Memory, parse, preset, run};
+use crate::support::{Counter, Memory, parse, preset, run, steps};
 
 const TRANSCRIPTS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/transcripts/tau_airline_40.jsonl");
@@ -165,4 +167,29 @@ fn identifiers_survive() {
 /// Whether the summary was shortened for this turn alone.
 pub(crate) fn squeezed(report: &plimsoll_policies::Report) -> bool {
     report.rows.iter().any(|row| row.policy == "summarize" && row.reason.contains(", shortened to "))
+}
+
+/// Every long result of the recordings, shortened to a small cap, is still JSON or text that says so, and within it.
+#[test]
+fn capped_results_keep_their_kind() {
+    let Some(transcripts) = transcripts() else { return };
+    let list = serde_json::json!([{"cap_tool_output": {"max_tokens": 120, "errors_exempt": false}}]);
+    let chain = Chain::build("test", &steps(&list));
+    let (mut capped, mut json) = (0, 0);
+    for messages in &transcripts {
+        let before = request(messages);
+        let after = run(&chain, &before, &Counter::default(), &NoSummaries, 100_000).unwrap().0;
+        let edited = before.messages().iter().zip(after.messages()).filter(|(_, after)| !after.is_original());
+        for (before, after) in edited {
+            capped += 1;
+            let is_json = |message: &Message| {
+                serde_json::from_str::<serde_json::Value>(message.text())
+                    .is_ok_and(|value| value.is_object() || value.is_array())
+            };
+            assert_eq!(is_json(before), is_json(after), "{}", after.text());
+            json += usize::from(is_json(after));
+            assert!(Counter::default().text(after.text()) <= 120 && after.text().contains("[plimsoll: "));
+        }
+    }
+    assert!(capped > 20 && json > 20, "{capped} capped, {json} of them JSON");
 }

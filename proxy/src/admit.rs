@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Governed;
+use crate::kept::{Caller, Kept, Wanted};
 use crate::live::{Embedded, Live};
 use crate::parse::{Envelope, Input, Options, Outgoing, Work};
 use crate::stream::Kind;
@@ -19,6 +20,8 @@ pub enum Admitted {
     Run(Run),
     /// To an HTTP upstream.
     Send(Sending),
+    /// Answered from what is kept.
+    Kept(Arc<Kept>, Caller, Wanted),
     /// Answered from what is loaded.
     Models(Arc<Live>, Option<String>),
 }
@@ -104,6 +107,11 @@ pub async fn admit(governed: Governed) -> Result<Admitted, NotAdmitted> {
         Work::Generate { engine, input, options } => (engine, input, options),
         Work::Send { upstream, outgoing } => {
             return Ok(Admitted::Send(Sending { upstream, envelope, report, outgoing }));
+        }
+        Work::Kept { wanted } => {
+            let kept = envelope.live.kept.clone();
+            let caller = kept.caller(&envelope.head.headers);
+            return Ok(Admitted::Kept(kept, caller, wanted));
         }
         Work::Models { id } => return Ok(Admitted::Models(envelope.live, id)),
     };

@@ -77,6 +77,7 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
         upstreams: upstreams.into_values().collect(),
         limits: config.limits,
         summaries: former.summaries.clone(),
+        kept: shared.kept.clone(),
         revision: Revision {
             generation: former.revision.generation + 1,
             hash: loaded.hash.clone(),
@@ -95,7 +96,8 @@ impl Live {
             redacted: serde_json::Value::Null,
             needs_restart: Vec::new(),
         };
-        Self { routes: Vec::new(), upstreams: Vec::new(), limits, summaries: Arc::default(), revision }
+        let (summaries, kept) = (Arc::default(), Arc::default());
+        Self { routes: Vec::new(), upstreams: Vec::new(), limits, summaries, kept, revision }
     }
 }
 
@@ -231,11 +233,12 @@ fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, A
         window: settings.window.unwrap_or_else(|| window(&upstream, &config.upstreams[&settings.upstream])),
         upstream,
         policy: settings.policy.as_str().into(),
-        chain: Chain::build(&settings.policy, steps),
+        chain: Chain::build(&settings.policy, steps).naming_originals(config.artifacts.kept()),
         counting: Chain::build("off", &[]),
         mode: settings.mode,
         allow_bypass: settings.allow_bypass,
         any_model: settings.any_model,
+        read_tool: settings.read_tool && config.artifacts.kept(),
         on_unparsable: settings.on_unparsable,
     }
 }

@@ -68,10 +68,20 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         let (conversation, made) = run(&rule, chat.conversation.clone(), &envelope.record).await?;
         report = made;
         if envelope.mode == Mode::Enforce {
+            keep_originals(&envelope, &conversation);
             chat.conversation = conversation;
         }
     }
     Ok(Governed { envelope, work, report })
+}
+
+/// Keeps the originals that the conversation names, for its caller. Disks are written beside the request.
+fn keep_originals(envelope: &Envelope, governed: &Conversation) {
+    let kept = &envelope.live.kept;
+    let Some(artifacts) = &kept.artifacts else { return };
+    if let Some(write) = artifacts.keep(&kept.caller(&envelope.head.headers), governed) {
+        tokio::task::spawn_blocking(write);
+    }
 }
 
 /// Runs a rule under its span. In shadow mode a refusal is told, not enforced.

@@ -20,6 +20,8 @@ pub enum Api {
     Completions,
     /// `GET /v1/models` and `GET /v1/models/{id}`
     Models,
+    /// `GET /v1/context/artifacts/{id}`
+    Artifact,
     /// Anything else: an HTTP upstream may know it.
     Other,
 }
@@ -35,6 +37,7 @@ impl Api {
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
+            (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
             _ => Self::Other,
         }
     }
@@ -45,6 +48,7 @@ impl Api {
             Self::ChatCompletions => Some("/v1/chat/completions"),
             Self::Completions => Some("/v1/completions"),
             Self::Models => Some("/v1/models"),
+            Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::Other => None,
         }
     }

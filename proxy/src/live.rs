@@ -14,6 +14,7 @@ use crate::config::{Config, Limits, Match, Mode, OnUnparsable};
 use crate::count::{Counter, Estimate, Exact};
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::SummaryMemo;
+use crate::kept::Kept;
 use crate::readings::SlotNotes;
 use crate::telemetry::{RouteFacts, Telemetry};
 
@@ -25,6 +26,8 @@ pub struct Shared {
     pub started: Config,
     /// Spans, metrics and logs.
     pub telemetry: Telemetry,
+    /// What is kept for callers.
+    pub kept: Arc<Kept>,
 }
 
 /// One configuration in force.
@@ -37,6 +40,8 @@ pub struct Live {
     pub limits: Limits,
     /// Summaries written so far; they outlive a reload.
     pub summaries: Arc<SummaryMemo>,
+    /// What is kept for callers.
+    pub kept: Arc<Kept>,
     /// Which configuration this is.
     pub revision: Revision,
 }
@@ -93,6 +98,8 @@ pub struct Route {
     pub on_unparsable: OnUnparsable,
     /// The window in tokens.
     pub window: Tokens,
+    /// Whether the model may read originals by `plimsoll_read`.
+    pub read_tool: bool,
 }
 
 impl Route {

@@ -14,6 +14,7 @@ use crate::accept;
 use crate::admin::{self, Admin};
 use crate::assemble::{AcquireError, acquire};
 use crate::config::{self, Change, Loaded, Sources, Watch};
+use crate::kept::{Kept, KeptFolderError};
 use crate::live::{Live, Shared};
 use crate::readings;
 use crate::stack::stack;
@@ -41,6 +42,9 @@ pub enum StartError {
     /// Loading panicked.
     #[error("loading failed: {0}")]
     Crashed(#[from] JoinError),
+    /// A folder of what is kept cannot be used.
+    #[error(transparent)]
+    Kept(#[from] KeptFolderError),
     /// The configuration's folder cannot be watched.
     #[error("the configuration cannot be watched for changes: {0}")]
     Watch(String),
@@ -67,10 +71,12 @@ pub async fn start(loaded: Loaded, sources: Option<Sources>) -> Result<Running, 
     let (data, data_address) = listen("listen.data", config.listen.data).await?;
     let (admin, admin_address) = listen("listen.admin", config.listen.admin).await?;
     let telemetry = Telemetry::start(&telemetry_config(&config.telemetry))?;
+    let kept = Arc::new(Kept::open(&config)?);
     let shared = Arc::new(Shared {
         live: ArcSwap::from_pointee(Live::nothing(config.limits)),
         started: config.clone(),
         telemetry,
+        kept,
     });
     readings::observe(&shared);
     let stop = CancellationToken::new();

@@ -7,8 +7,9 @@ use std::sync::{Arc, Weak};
 use plimsoll_engine::{COMPONENTS, Engine, LeakReport, MemoryReading, SlotReading};
 use serde_json::{Value, json};
 
+use crate::kept::Readings;
 use crate::live::{Embedded, Kind, Live, Shared, Upstream};
-use crate::telemetry::{Component, EngineReadings, TemplateReading};
+use crate::telemetry::{Component, EngineReadings, StoreReadings, TemplateReading};
 
 pub use notes::{SlotNote, SlotNotes};
 
@@ -18,6 +19,11 @@ pub fn observe(shared: &Arc<Shared>) {
     let telemetry = shared.upgrade().map(|shared| shared.telemetry.clone());
     if let Some(telemetry) = telemetry {
         let of_templates = shared.clone();
+        let kept = Weak::clone(&shared);
+        telemetry.observe_store(move || {
+            let kept = kept.upgrade()?.kept.clone();
+            kept.artifacts.as_ref().map(|artifacts| store(artifacts.readings()))
+        });
         telemetry
             .observe(move || shared.upgrade().map(|shared| read(&shared.live.load())).unwrap_or_default());
         telemetry.observe_templates(move || {
@@ -45,6 +51,11 @@ fn read(live: &Live) -> Vec<EngineReadings> {
             Kind::Http(_) => None,
         })
         .collect()
+}
+
+fn store(readings: Readings) -> StoreReadings {
+    let Readings { memory, disk, hits, misses, evictions } = readings;
+    StoreReadings { memory, disk, hits, misses, evictions }
 }
 
 fn readings(upstream: &Upstream, engine: &Engine) -> EngineReadings {

@@ -20,6 +20,7 @@ use crate::body::{Body, BodyError, full};
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::IdentifyError;
+use crate::kept::KeptError;
 use crate::parse::CallError;
 use crate::record::Received;
 
@@ -79,6 +80,13 @@ impl Fault {
 pub fn json(value: &Value) -> Response<Body> {
     let mut response = Response::new(full(value.to_string()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A text answer with status 200.
+pub fn plain(text: &str) -> Response<Body> {
+    let mut response = Response::new(full(text.to_owned()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -143,7 +151,8 @@ pub fn fault(error: &BoxError) -> Fault {
         .or_else(|| error.downcast_ref().map(admit))
         .or_else(|| error.downcast_ref().map(upstream))
         .or_else(|| error.downcast_ref().map(engine))
-        .or_else(|| error.downcast_ref().map(model));
+        .or_else(|| error.downcast_ref().map(model))
+        .or_else(|| error.downcast_ref().map(kept));
     // What is inside stays inside: the log has it.
     known.unwrap_or_else(|| {
         Fault::new(
@@ -185,11 +194,21 @@ fn call(error: &CallError) -> Fault {
         CallError::NoModel { .. } => fault(StatusCode::BAD_REQUEST, "missing_model").at("model"),
         CallError::UnknownModel { .. } => fault(StatusCode::NOT_FOUND, "model_not_found").at("model"),
         CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
+        CallError::Kept(error) => kept(error),
     }
 }
 
 fn model(error: &NoSuchModel) -> Fault {
     Fault::new(StatusCode::NOT_FOUND, "model_not_found", error).at("model")
+}
+
+fn kept(error: &KeptError) -> Fault {
+    let fault = |status, code| Fault::new(status, code, error);
+    match error {
+        KeptError::NoArtifact(_) => fault(StatusCode::NOT_FOUND, "artifact_not_found"),
+        KeptError::NotANumber(param) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(param),
+        KeptError::Crashed(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+    }
 }
 
 fn govern(error: &GovernError) -> Fault {

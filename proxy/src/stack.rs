@@ -12,7 +12,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::body::Body;
 use crate::live::Shared;
-use crate::{admit, count, forward, govern, identify, parse, record, respond};
+use crate::{admit, count, forward, govern, identify, parse, read_tool, record, respond};
 
 /// The data listener's whole path.
 pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -30,6 +30,8 @@ pub fn stack(shared: Arc<Shared>) -> Stack {
         .filter_async(parse::parse)
         // Counting stands before governing: policies decide by tokens.
         .filter(|call| Ok::<_, Infallible>(count::count(call)))
+        // A model's own reads of what was shortened are answered here. Outside of governing: every round fits the window.
+        .layer(read_tool::layer())
         // Summaries run here, under permits of their own, before the call's own permit is asked for.
         .filter_async(govern::govern)
         // Last before the work: memory is held only by what runs.

@@ -15,6 +15,8 @@ const AFTER: HeaderName = HeaderName::from_static("x-plimsoll-tokens-after");
 const ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-actions");
 const ESTIMATED: HeaderName = HeaderName::from_static("x-plimsoll-tokens-estimated");
 const WOULD_AFTER: HeaderName = HeaderName::from_static("x-plimsoll-would-tokens-after");
+const TOTAL_BYTES: HeaderName = HeaderName::from_static("x-plimsoll-total-bytes");
+const NEXT_OFFSET: HeaderName = HeaderName::from_static("x-plimsoll-next-offset");
 const WOULD_ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-would-actions");
 
 /// The headers of an answer.
@@ -28,6 +30,16 @@ pub fn stamp(envelope: &Envelope, report: Option<&Report>) -> HeaderMap {
     text(&mut headers, POLICY, &envelope.route.policy);
     if let Some(report) = report {
         counts(&mut headers, report, envelope.mode);
+    }
+    headers
+}
+
+/// The headers of a part of an original: how long the whole is, and where the next part begins.
+pub fn part(total: usize, next: Option<usize>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(TOTAL_BYTES, total.into());
+    if let Some(next) = next {
+        headers.insert(NEXT_OFFSET, next.into());
     }
     headers
 }

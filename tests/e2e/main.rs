@@ -1,6 +1,7 @@
 //! One module a promise; each test starts what it needs on free ports and leaves nothing behind.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where what it needs is not there")]
 
+mod artifacts;
 mod bad_input;
 mod browser;
 mod certificates;
@@ -15,6 +16,7 @@ mod hanging_collector;
 mod monitoring;
 mod operations;
 mod policy_commands;
+mod read_tool;
 mod routes;
 mod scraped;
 mod status;

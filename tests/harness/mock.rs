@@ -42,6 +42,13 @@ impl Answer {
         (Self::with("text/event-stream", Body::from_stream(pieces)), send)
     }
 
+    /// An event stream that is there at once: each of these JSON texts, then `[DONE]`.
+    pub fn events(events: &[&str]) -> Self {
+        let data: String =
+            events.iter().chain(&["[DONE]"]).map(|event| format!("data: {event}\n\n")).collect();
+        Self::with("text/event-stream", Body::from(data))
+    }
+
     /// With another status.
     ///
     /// # Panics

@@ -10,6 +10,29 @@ const BODY: &str = r#"{ "model":"m\/1", "messages" : [
 "#;
 
 #[test]
+fn messages_are_added_around() {
+    let body = r#"{ "model":"m", "messages" : [ {"role":"user","content":"hi"} ], "x":1.0 }"#;
+    let (first, last) = (r#"{"role":"system","content":"s"}"#, r#"{"role":"user","content":"more"}"#);
+    let plain = Conversation::parse_chat(body.into()).unwrap();
+    let after = plain.extended(&[first], &[last], Some("[]")).unwrap();
+    let want = r#"{"tools":[], "model":"m", "messages" : [{"role":"system","content":"s"}, {"role":"user","content":"hi"},{"role":"user","content":"more"} ], "x":1.0 }"#;
+    assert_eq!(&*after.to_json(), want);
+    assert!(!after.is_changed() && after.messages().len() == 3);
+    let empty = Conversation::parse_chat(r#"{"messages":[],"tools":[1]}"#.into()).unwrap();
+    let after = empty.extended(&[first], &[last], Some("[2]")).unwrap();
+    assert_eq!(&*after.to_json(), &format!(r#"{{"messages":[{first},{last}],"tools":[1]}}"#));
+    assert_eq!(&*empty.extended(&[], &[], None).unwrap().to_json(), &*empty.to_json());
+    assert!(empty.extended(&["{"], &[], None).is_err());
+    let tool = after.with_tool("2").unwrap();
+    assert_eq!(tool.tools(), Some("[1,2]"));
+    // Edits of a policy are part of the new text.
+    assert!(tool.extended(&[], &[], None).unwrap().to_json().ends_with(r#""tools":[1,2]}"#));
+    assert!(
+        Conversation::parse_chat(r#"{"messages":[],"tools":[ ]}"#.into()).unwrap().with_tool("2").is_none()
+    );
+}
+
+#[test]
 fn views() {
     let conversation = parse(BODY);
     let messages = conversation.messages();

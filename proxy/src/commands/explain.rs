@@ -44,8 +44,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let counter = counter(config, route, explain::model(&body).as_deref())?;
     let explained = Explain {
         route: &route.name,
-        chain: &Chain::build(&route.policy, config.policies.get(&route.policy).map_or(&[], Vec::as_slice)),
         limits: Limits::tokens(window(config, route, args.window)?),
+        chain: &Chain::build(&route.policy, config.policies.get(&route.policy).map_or(&[], Vec::as_slice))
+            .naming_originals(config.artifacts.kept()),
         counter: counter.as_dyn(),
         summaries: &explain::NONE,
     }

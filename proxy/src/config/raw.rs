@@ -30,6 +30,10 @@ pub(super) struct Raw {
     /// Policies by name: lists of steps, applied in order, that may extend a preset (`chat`, `agent`, `strict`, `off`).
     #[schemars(with = "BTreeMap<String, PolicyConfig>")]
     pub(super) policies: BTreeMap<String, Value>,
+    /// Originals of shortened tool results, kept for their callers.
+    pub(super) artifacts: Artifacts,
+    /// Saved conversations.
+    pub(super) checkpoints: Checkpoints,
     /// What is reported, and where to.
     pub(super) telemetry: Telemetry,
     /// What a request and the process may take.
@@ -52,11 +56,20 @@ pub(super) struct Listen {
     pub(super) admin: String,
     /// Bearer token of the admin listener; needed where `admin` is not a loopback address. Default none.
     pub(super) admin_token: Option<Secret>,
+    /// Header that tells callers apart who send no API key (`authorization`, `x-api-key`, `api-key`). What is kept for
+    /// a caller is given to that caller only; without key and header all are one. Default none.
+    #[schemars(example = &"x-user")]
+    pub(super) caller_header: Option<String>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { data: "127.0.0.1:7480".to_owned(), admin: "127.0.0.1:7490".to_owned(), admin_token: None }
+        Self {
+            data: "127.0.0.1:7480".to_owned(),
+            admin: "127.0.0.1:7490".to_owned(),
+            admin_token: None,
+            caller_header: None,
+        }
     }
 }
 
@@ -216,6 +229,9 @@ pub(super) struct Route {
     /// Window in tokens in place of the upstream's. Default none.
     #[schemars(range(min = 256))]
     pub(super) window: Option<u32>,
+    /// Whether the model may read the originals of shortened tool results: chats with tools get the tool
+    /// `plimsoll_read`, whose calls are answered here. Default false.
+    pub(super) read_tool: bool,
 }
 
 impl Default for Route {
@@ -230,6 +246,7 @@ impl Default for Route {
             on_unparsable: OnUnparsable::default(),
             any_model: false,
             window: None,
+            read_tool: false,
         }
     }
 }
@@ -250,6 +267,44 @@ pub(super) struct Match {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"qwen2.5*")]
     pub(super) model: Option<String>,
+}
+
+/// Originals of shortened tool results, kept for their callers: `GET /v1/context/artifacts/{id}`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Artifacts {
+    /// Memory for them; 0 keeps none, and none is named. Default `64MiB`.
+    pub(super) memory: Size,
+    /// Folder that keeps them beyond memory and restarts; replicas may share it. Default none.
+    pub(super) disk: Option<String>,
+    /// Bytes in that folder; the oldest go first. Default `1GiB`.
+    pub(super) disk_limit: Size,
+    /// How long one is kept after it was last sent. Default `1h`.
+    pub(super) ttl: Time,
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self { memory: Size("64MiB".into()), disk: None, disk_limit: Size("1GiB".into()), ttl: time("1h") }
+    }
+}
+
+/// Saved conversations: `POST /v1/context/checkpoints`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Checkpoints {
+    /// Folder that holds them; replicas may share it. Default none: there are no checkpoints.
+    #[schemars(example = &"/var/lib/plimsoll/checkpoints")]
+    pub(super) dir: Option<String>,
+    /// Checkpoints that one caller may have. Default 100.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) per_caller: u32,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self { dir: None, per_caller: 100 }
+    }
 }
 
 /// What is reported, and where to.

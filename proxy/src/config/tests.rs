@@ -115,6 +115,7 @@ fn defaults_are_those_of_the_design() {
       data: "127.0.0.1:7480"
       admin: "127.0.0.1:7490"
       admin_token: ~
+      caller_header: ~
     upstreams:
       a:
         engine:
@@ -135,7 +136,16 @@ fn defaults_are_those_of_the_design() {
         on_unparsable: reject
         any_model: false
         window: ~
+        read_tool: false
     policies: {}
+    artifacts:
+      memory: 64MiB
+      disk: ~
+      disk_limit: 1GiB
+      ttl: 1h
+    checkpoints:
+      dir: ~
+      per_caller: 100
     telemetry:
       otlp: ~
       service_name: plimsoll

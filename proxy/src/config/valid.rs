@@ -22,6 +22,10 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Resolved steps of the file's policies and of the presets that a route names.
     pub policies: BTreeMap<String, Vec<Step>>,
+    /// Originals of shortened tool results.
+    pub artifacts: Artifacts,
+    /// Saved conversations.
+    pub checkpoints: Checkpoints,
     /// What is reported, and where to.
     pub telemetry: Telemetry,
     /// What a request and the process may take.
@@ -41,6 +45,8 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// Bearer token of the admin listener; always there where `admin` is not loopback.
     pub admin_token: Option<Secret>,
+    /// Tells callers apart who send no API key.
+    pub caller_header: Option<http::HeaderName>,
 }
 
 /// Where a request goes.
@@ -173,6 +179,37 @@ pub struct Route {
     pub any_model: bool,
     /// Window in tokens in place of the upstream's.
     pub window: Option<u64>,
+    /// Whether the model may read originals by `plimsoll_read`.
+    pub read_tool: bool,
+}
+
+/// Originals of shortened tool results, kept for their callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifacts {
+    /// Bytes of memory; 0: none is kept.
+    pub memory: u64,
+    /// Folder beyond memory and restarts.
+    pub disk: Option<PathBuf>,
+    /// Bytes in that folder.
+    pub disk_limit: u64,
+    /// How long one is kept after it was last sent.
+    pub ttl: Duration,
+}
+
+impl Artifacts {
+    /// Whether any is kept.
+    pub fn kept(&self) -> bool {
+        self.memory > 0
+    }
+}
+
+/// Saved conversations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// Folder that holds them; `None`: there are none.
+    pub dir: Option<PathBuf>,
+    /// How many one caller may have.
+    pub per_caller: usize,
 }
 
 /// What is reported, and where to.

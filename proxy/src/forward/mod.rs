@@ -14,6 +14,7 @@ use tower::BoxError;
 
 use crate::admit::Admitted;
 use crate::body::Body;
+use crate::kept;
 
 pub use embedded::{Answer, End, Part, Step};
 pub use models::NoSuchModel;
@@ -29,6 +30,7 @@ pub async fn forward(admitted: Admitted) -> Result<Response<Body>, BoxError> {
     match admitted {
         Admitted::Run(run) => embedded::forward(run).await,
         Admitted::Send(sending) => Ok(upstream::forward(sending).await?),
+        Admitted::Kept(kept, caller, wanted) => Ok(kept::answer(kept, caller, wanted).await?),
         Admitted::Models(live, id) => Ok(models::answer(&live, id.as_deref())?),
     }
 }

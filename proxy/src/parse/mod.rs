@@ -14,6 +14,7 @@ use crate::body::{Body, BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::forward::upstream::HttpUpstream;
 use crate::identify::{Api, Identified};
+use crate::kept::{KeptError, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
 use crate::telemetry::RequestSpan;
 
@@ -33,6 +34,7 @@ pub struct Call {
 }
 
 /// A request without its body, and under which rules it runs.
+#[derive(Clone)]
 pub struct Envelope {
     /// Method, URL and headers as they came.
     pub head: Parts,
@@ -61,6 +63,11 @@ pub enum Work {
     Models {
         /// The id in the path; `None` asks for the list.
         id: Option<String>,
+    },
+    /// Something that is kept for the caller.
+    Kept {
+        /// What is wanted.
+        wanted: Wanted,
     },
     /// An answer of an HTTP upstream.
     Send {
@@ -136,6 +143,9 @@ pub enum CallError {
         /// The model ids that exist, comma separated.
         served: String,
     },
+    /// A malformed request for what is kept.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// The path is not part of any API of the embedded engine.
     #[error("unknown request URL: {method} {path}")]
     UnknownUrl {
@@ -148,6 +158,9 @@ pub enum CallError {
 
 /// Turns an identified request into a call.
 pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
+    if let Some(wanted) = Wanted::of(&request.head, &request.live.kept)? {
+        return Ok(for_kept(request, wanted));
+    }
     // Where no policy runs and no model is asked for, not even the body needs to be read.
     if let Some(upstream) = request.candidates.first().and_then(|route| route.unread()) {
         let route = request.candidates.swap_remove(0);
@@ -165,7 +178,7 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
                 chat(request, payload)
             }
         }
-        Api::Models | Api::Other => without_body(request),
+        Api::Models | Api::Artifact | Api::Other => without_body(request),
     }
 }
 
@@ -247,6 +260,13 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
         }
     };
     Ok(call(request, route, Mode::Off, work))
+}
+
+/// What is kept belongs to no route; the last one takes every request.
+fn for_kept(request: Identified, wanted: Wanted) -> Call {
+    let Identified { head, live, record, candidates, .. } = request;
+    let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
+    Call { envelope: Envelope { head, route, mode: Mode::Off, live, record }, work: Work::Kept { wanted } }
 }
 
 /// The first route whose head matched and that takes this model.

@@ -38,6 +38,7 @@ mod request;
 mod running;
 mod sampling;
 mod spans;
+mod store;
 
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ pub use record::{
 pub use request::{Incoming, RequestSpan, WaitSpan};
 pub use running::RunningSummary;
 pub use spans::SpanRef;
+pub use store::StoreReadings;
 
 use export::Exports;
 use metrics::Instruments;
@@ -199,6 +201,12 @@ impl Telemetry {
     /// Where the gauge of the chat templates is read from; as [`Telemetry::observe`].
     pub fn observe_templates(&self, read: impl Fn() -> Vec<TemplateReading> + Send + Sync + 'static) {
         self.0.templates.set(Box::new(read));
+    }
+
+    /// Where the metrics of the store of originals are read from. As with [`Telemetry::observe`], `read` must be quick
+    /// and must not own this telemetry.
+    pub fn observe_store(&self, read: impl Fn() -> Option<StoreReadings> + Send + Sync + 'static) {
+        store::register(&self.0.exports.meter(), read);
     }
 
     /// Configuration number `generation` is in use.

@@ -49,6 +49,10 @@ pub(super) mod attr {
     pub(crate) const TEMPLATE_SHAPE: &str = "plimsoll.template.shape";
     pub(crate) const RELOAD_RESULT: &str = "plimsoll.config.result";
 
+    // What is kept for callers.
+    pub(crate) const STORE_TIER: &str = "plimsoll.artifact.tier";
+    pub(crate) const LOOKUP_RESULT: &str = "plimsoll.artifact.result";
+
     // The policy.
     pub(crate) const POLICY: &str = "plimsoll.context.policy.name";
     pub(crate) const MODE: &str = "plimsoll.context.policy.mode";
@@ -253,6 +257,13 @@ pub(super) mod metrics {
         "1",
         "Whether a model's chat template keeps the start of a growing prompt, by shape of conversation: 1 or 0",
     );
+
+    pub(crate) const ARTIFACT_USAGE: Metric =
+        metric("plimsoll.artifact.usage", "By", "Originals of shortened tool results that are kept");
+    pub(crate) const ARTIFACT_LOOKUPS: Metric =
+        metric("plimsoll.artifact.lookups", "{lookup}", "Originals asked for, by whether they were there");
+    pub(crate) const ARTIFACT_EVICTIONS: Metric =
+        metric("plimsoll.artifact.evictions", "{artifact}", "Originals that gave way to others in memory");
 
     pub(crate) const GENERATION: Metric =
         metric("plimsoll.config.generation", "{generation}", "Number of the configuration in use");

@@ -16,6 +16,15 @@ impl Check<'_> {
         if let Some(token) = &token {
             self.credential(at.key("admin_token"), token);
         }
+        let caller_header = raw.caller_header.as_ref().map(|name| name.parse::<http::HeaderName>());
+        if let Some(Err(_)) = caller_header {
+            let name = raw.caller_header.as_deref().unwrap_or_default();
+            self.fault(
+                at.key("caller_header"),
+                format!("`{name}` is not the name of a header"),
+                "such as `x-user`",
+            );
+        }
         let (data, admin) = (data?, admin?);
         if data == admin && data.port() != 0 {
             self.fault(
@@ -31,7 +40,8 @@ impl Check<'_> {
                 "set it, such as `${PLIMSOLL_ADMIN_TOKEN}`, or listen on 127.0.0.1",
             );
         }
-        Some(Listen { data, admin, admin_token: token })
+        let caller_header = caller_header.and_then(Result::ok);
+        Some(Listen { data, admin, admin_token: token, caller_header })
     }
 
     fn address(&mut self, at: Path, text: &str) -> Option<SocketAddr> {

@@ -6,6 +6,7 @@ mod engine;
 mod routes;
 mod policies;
 mod process;
+mod kept;
 
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
@@ -36,6 +37,8 @@ impl Check<'_> {
         let upstreams = self.upstreams(&raw.upstreams);
         let policies = self.policies(raw);
         let routes = self.routes(raw, &policies);
+        let artifacts = self.artifacts(&raw.artifacts);
+        let checkpoints = self.checkpoints(&raw.checkpoints);
         let telemetry = self.telemetry(&raw.telemetry);
         let limits = self.limits(&raw.limits);
         let runtime = self.runtime(&raw.runtime);
@@ -46,6 +49,8 @@ impl Check<'_> {
             upstreams,
             routes,
             policies,
+            artifacts: artifacts?,
+            checkpoints,
             telemetry: telemetry?,
             limits: limits?,
             runtime: runtime?,

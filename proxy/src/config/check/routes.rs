@@ -27,6 +27,7 @@ impl Check<'_> {
                     self.fits_upstream(&at, route, upstream);
                     self.has_window(route, upstream, policies);
                 }
+                self.can_read(&at, route, raw);
                 self.route(&at, route)
             })
             .collect()
@@ -137,6 +138,7 @@ impl Check<'_> {
             on_unparsable: raw.on_unparsable,
             any_model: raw.any_model,
             window: raw.window.map(u64::from),
+            read_tool: raw.read_tool,
         })
     }
 
