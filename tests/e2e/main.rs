@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where what it needs is not there")]
 
 mod bad_input;
+mod certificates;
 mod charts;
 mod clients;
 mod commands;

@@ -4,6 +4,7 @@ mod cancel;
 mod board;
 mod job;
 mod run;
+mod keep;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,8 +14,9 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
+pub(crate) use keep::Part;
 
-use crate::cache::{SlotId, Slots};
+use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
 use crate::memory::{Budget, Permit};
 use crate::request::{Event, Generate};
@@ -24,10 +26,11 @@ use crate::session::{Session, Step};
 use job::Job;
 
 /// What the worker is told.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// A request.
     Generate(Order),
+    /// Something to do between two turns.
+    Ask(Box<dyn FnOnce(&mut Worker) + Send>),
     /// End now; what runs is cancelled.
     Shutdown,
 }
@@ -110,6 +113,11 @@ impl Worker {
         self.current.clone()
     }
 
+    /// The conversations held, for those who ask before they are admitted.
+    pub(crate) fn chains(&self) -> Chains {
+        self.slots.chains()
+    }
+
     /// Works until it is told to end, or until nobody can tell it anything any more.
     pub(crate) fn run(mut self) {
         while let Some(happening) = self.select() {
@@ -138,6 +146,7 @@ impl Worker {
         match happening {
             Happening::Told(Command::Shutdown) => return false,
             Happening::Told(Command::Generate(order)) => self.start(order),
+            Happening::Told(Command::Ask(work)) => work(self),
             Happening::Turn(Turn::Decode) => self.decode(),
             Happening::Turn(Turn::Prefill { place, tokens }) => {
                 self.prefill(self.pending[place].request, tokens);

@@ -47,12 +47,12 @@ impl Worker {
     fn make_room(&mut self, keep: SlotId) {
         let idle = |worker: &Self| worker.slots.idle_tokens(keep) as u64 * worker.facts.kv_bytes_per_token;
         while self.budget.reserved() + idle(self) > self.budget.limit() {
-            let Some(oldest) = self.slots.oldest(keep) else { return };
+            let Some(oldest) = self.slots.oldest(&[keep]) else { return };
             self.forget(oldest);
         }
     }
 
-    fn forget(&mut self, slot: SlotId) {
+    pub(super) fn forget(&mut self, slot: SlotId) {
         self.session.release(self.slots.row(slot), 0, self.slots.len(slot));
         self.slots.clear(slot);
     }

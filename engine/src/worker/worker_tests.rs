@@ -7,25 +7,25 @@ use super::*;
 use crate::request::{Finish, Sampling, Usage};
 use crate::session::mock::{self, BLANK, Mock, POISON, Run, answer};
 
-const PER_TOKEN: u64 = 10;
+pub(super) const PER_TOKEN: u64 = 10;
 const CONTEXT: u32 = 1000;
 
-type Events = UnboundedReceiver<Result<Event, GenerateError>>;
+pub(super) type Events = UnboundedReceiver<Result<Event, GenerateError>>;
 
 /// A worker over a mock, moved by hand.
-struct Bench {
-    worker: Worker,
+pub(super) struct Bench {
+    pub(super) worker: Worker,
     commands: Sender<Command>,
     runs: Arc<Mutex<Vec<Run>>>,
     orders: u64,
 }
 
 impl Bench {
-    fn new(slots: u32) -> Self {
+    pub(super) fn new(slots: u32) -> Self {
         Self::with_budget(slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
     }
 
-    fn with_budget(slots: u32, bytes: u64) -> Self {
+    pub(super) fn with_budget(slots: u32, bytes: u64) -> Self {
         let (commands, orders) = channel(slots as usize + 1);
         let mock = Mock::new(slots as usize, 64);
         let runs = mock.runs.clone();
@@ -36,7 +36,7 @@ impl Bench {
         Self { worker, commands, runs, orders: 0 }
     }
 
-    fn order(&mut self, request: Generate, tokens: u32) -> Events {
+    pub(super) fn order(&mut self, request: Generate, tokens: u32) -> Events {
         self.orders += 1;
         let (sender, events) = unbounded_channel();
         let permit = self.worker.budget.try_reserve(tokens).unwrap();
@@ -45,12 +45,12 @@ impl Bench {
         events
     }
 
-    fn ask(&mut self, prompt: &[u32], max_tokens: u32) -> Events {
+    pub(super) fn ask(&mut self, prompt: &[u32], max_tokens: u32) -> Events {
         self.order(request(prompt, max_tokens), u32::try_from(prompt.len()).unwrap() + max_tokens)
     }
 
     /// One turn, where there is something to do: a worker with nothing to do would wait for ever.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.worker.leave_cancelled();
         if self.busy() {
             let happening = self.worker.select().unwrap();
@@ -58,12 +58,12 @@ impl Bench {
         }
     }
 
-    fn turns(&mut self, turns: usize) {
+    pub(super) fn turns(&mut self, turns: usize) {
         (0..turns).for_each(|_| self.turn());
     }
 
     /// Works until nothing is left to do.
-    fn work(&mut self) {
+    pub(super) fn work(&mut self) {
         while self.busy() {
             self.turn();
         }
@@ -75,7 +75,7 @@ impl Bench {
     }
 }
 
-fn request(prompt: &[u32], max_tokens: u32) -> Generate {
+pub(super) fn request(prompt: &[u32], max_tokens: u32) -> Generate {
     Generate {
         prompt: prompt.into(),
         max_tokens,
@@ -87,15 +87,15 @@ fn request(prompt: &[u32], max_tokens: u32) -> Generate {
 
 /// Tokens told so far, and how it ended.
 #[derive(Debug, Default)]
-struct Heard {
-    tokens: Vec<u32>,
-    cached: u32,
-    prefilled: bool,
-    done: Option<(Finish, Usage)>,
-    error: Option<GenerateError>,
+pub(super) struct Heard {
+    pub(super) tokens: Vec<u32>,
+    pub(super) cached: u32,
+    pub(super) prefilled: bool,
+    pub(super) done: Option<(Finish, Usage)>,
+    pub(super) error: Option<GenerateError>,
 }
 
-fn hear(events: &mut Events) -> Heard {
+pub(super) fn hear(events: &mut Events) -> Heard {
     let mut heard = Heard::default();
     while let Ok(event) = events.try_recv() {
         match event {
@@ -109,7 +109,7 @@ fn hear(events: &mut Events) -> Heard {
     heard
 }
 
-fn prompt(seed: u32, length: u32) -> Vec<u32> {
+pub(super) fn prompt(seed: u32, length: u32) -> Vec<u32> {
     (0..length).map(|i| (i * 7 + seed * 13 + i * i * seed) % 90).collect()
 }
 
