@@ -34,7 +34,7 @@ demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a polic
 	python3 engine/demo/eval/evaluate.py --serve target/release/plimsoll
 
 requirements: ## Lock the tests' Python packages anew (needs `uv`)
-	for locked in tests/clients/requirements tests/setup/checkov; do \
+	for locked in tests/clients/requirements tests/setup/checkov tests/setup/onnxruntime-gpu; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    $$locked.in --output-file $$locked.txt; \
 	done

@@ -4,6 +4,7 @@
 //! `values.schema.json`, the values in the chart's README.
 
 mod examples;
+mod image;
 mod inject;
 mod kustomize;
 mod monitors;
