@@ -33,14 +33,16 @@ demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a polic
 	cargo build --release --locked -p plimsoll-proxy
 	python3 engine/demo/eval/evaluate.py --serve target/release/plimsoll
 
-requirements: ## Lock tests/clients/requirements.in anew (needs `uv`)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
-	  tests/clients/requirements.in --output-file tests/clients/requirements.txt
+requirements: ## Lock the tests' Python packages anew (needs `uv`)
+	for locked in tests/clients/requirements tests/setup/checkov; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	    $$locked.in --output-file $$locked.txt; \
+	done
 
 clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv
 	rm -rf .runtime .tools .venv
 
-setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium
+setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/checkov/.ready
 
 build-tools:
 	@tests/setup/build-tools.sh
@@ -59,3 +61,6 @@ build-tools:
 
 .tools/bin/chromium: tests/setup/chromium.sh
 	@tests/setup/chromium.sh
+
+.tools/checkov/.ready: tests/setup/checkov.sh tests/setup/checkov.txt
+	@tests/setup/checkov.sh

@@ -50,12 +50,14 @@ mod session;
 mod schedule;
 mod worker;
 mod load;
+mod checkpoint;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
 pub use memory::{MemoryReading, Permit};
@@ -101,6 +103,12 @@ impl Engine {
         &self.0.text
     }
 
+    /// Tokens of a prompt whose keys and values some slot holds now: what a request started at once would report as
+    /// cached. Known before admission; costs one comparison for each slot.
+    pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
+        u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
+    }
+
     /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those
     /// who asked before; dropping the future leaves the queue. A task that holds a permit must not wait for another.
     pub async fn reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {
@@ -137,16 +145,16 @@ impl Engine {
         self.0.board.watch(Box::new(sink));
     }
 
-    /// Tokens of a prompt whose keys and values some slot holds now: a prediction of what [`Event::Started`] will call
-    /// cached. It may come out smaller where another request takes the slot first or the prompt goes on in a slot that
-    /// holds less, and larger where a running request ends first: what that has decoded is not counted here.
-    pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
-        u32::try_from(self.0.board.resident(prompt)).unwrap_or(u32::MAX)
-    }
-
     /// Memory by component, as it is now.
     pub fn memory(&self) -> MemoryReading {
         self.0.meter.read()
+    }
+
+    /// Bytes of KV cache that running requests have not reserved, and bytes there are. Cheaper than
+    /// [`Engine::memory`]: no driver is asked.
+    pub fn kv_room(&self) -> (u64, u64) {
+        let limit = self.0.budget.limit();
+        (limit.saturating_sub(self.0.budget.reserved()), limit)
     }
 
     /// The slots, as they were after the worker's last turn.

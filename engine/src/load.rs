@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use crate::cache::device;
+use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
 use crate::memory::{self, Budget, Limits, Meter, Wish};
@@ -16,6 +16,9 @@ use crate::model::{Element, Model};
 use crate::session::{Loaded, Plan};
 use crate::text::Text;
 use crate::worker::{Board, Command, Current, Facts, Worker};
+
+/// Places in the worker's channel beside one for each slot: for a shutdown, and for whoever asks something else.
+const KEPT_PLACES: usize = 2;
 
 /// A model with its thread.
 pub(crate) struct Running {
@@ -26,8 +29,13 @@ pub(crate) struct Running {
     pub(crate) budget: Budget,
     pub(crate) meter: Meter,
     pub(crate) board: Arc<Board>,
+    pub(crate) chains: Chains,
     pub(crate) current: Arc<Current>,
     pub(crate) commands: mpsc::Sender<Command>,
+    /// Held by who asks the worker for something other than an answer.
+    pub(crate) asking: Mutex<()>,
+    /// The digest of the model's files, once somebody needs it.
+    pub(crate) identity: OnceLock<[u8; 32]>,
     thread: Mutex<Option<JoinHandle<()>>>,
     requests: AtomicU64,
 }
@@ -110,6 +118,7 @@ struct Ready {
     budget: Budget,
     meter: Meter,
     board: Arc<Board>,
+    chains: Chains,
     current: Arc<Current>,
 }
 
@@ -123,7 +132,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         });
     }
     let text = Arc::new(Text::load(candidate.folder)?);
-    let (commands, orders) = mpsc::channel(config.slots as usize + 1);
+    let (commands, orders) = mpsc::channel(config.slots as usize + KEPT_PLACES);
     let (answer, answered) = std_mpsc::channel();
     let (config, cuda, shared) = (config.clone(), candidate.cuda, model.clone());
     let thread = std::thread::Builder::new().name("plimsoll-engine".to_owned()).spawn(move || {
@@ -147,8 +156,11 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         budget: ready.budget,
         meter: ready.meter,
         board: ready.board,
+        chains: ready.chains,
         current: ready.current,
         commands,
+        asking: Mutex::default(),
+        identity: OnceLock::new(),
         thread: Mutex::new(Some(thread)),
         requests: AtomicU64::new(0),
         model,
@@ -182,6 +194,6 @@ fn prepare(
     let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used.clone()));
     let facts = Facts { eos: model.eos.clone(), kv_bytes_per_token: per_token };
     let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), facts);
-    let current = worker.current();
-    Ok((worker, Ready { limits, budget, meter, board, current }))
+    let (chains, current) = (worker.chains(), worker.current());
+    Ok((worker, Ready { limits, budget, meter, board, chains, current }))
 }

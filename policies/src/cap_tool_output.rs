@@ -92,7 +92,7 @@ pub(crate) fn apply(params: &CapToolOutput, snapshot: &Snapshot) -> Effect {
     tools.dedup();
     let touched = edits.len();
     let tool = if let [Some(only)] = &tools[..] { Some(only.clone()) } else { None };
-    let cap = params.cap(tool.as_deref(), snapshot.window);
+    let cap = params.cap(tool.as_deref(), snapshot.limits.window);
     let reason = format!("over {cap} tokens: head and tail kept");
     let conversation = snapshot.conversation.with_messages(edits);
     Effect::Changed(Change { conversation, touched, reason, tokens: None, may_grow: false, tool })
@@ -104,14 +104,14 @@ fn capped(params: &CapToolOutput, snapshot: &Snapshot, index: usize) -> Option<(
     let raw = message.raw_content();
     let least = params.per_tool.values().copied().min().unwrap_or(Tokens::MAX);
     // No tokenizer makes more tokens than bytes.
-    if (raw.len() as Tokens) <= params.cap(None, snapshot.window).min(least) {
+    if (raw.len() as Tokens) <= params.cap(None, snapshot.limits.window).min(least) {
         return None;
     }
     let tool = tool_name(snapshot.conversation.messages(), index);
     if tool.as_ref().is_some_and(|tool| params.exempt.contains(tool)) {
         return None;
     }
-    let cap = params.cap(tool.as_deref(), snapshot.window);
+    let cap = params.cap(tool.as_deref(), snapshot.limits.window);
     if (raw.len() as Tokens) <= cap {
         return None;
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::config::Step;
 use crate::conversation::Conversation;
 use crate::fit_context::FitContext;
+use crate::limits::Limits;
 use crate::replay::Marks;
 use crate::report::{Outcome, Report, Row};
 use crate::reserve_output::{Reserve, ReserveOutput};
@@ -20,8 +21,8 @@ use crate::{
 /// What a chain may know besides the conversation.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// Tokens that prompt and output may have together.
-    pub window: Tokens,
+    /// The window, and what is known of the KV cache. Taken once a request: each try of it sees the same.
+    pub limits: Limits,
     /// Counts for the tokenizer that will run the prompt.
     pub counter: &'a dyn CountTokens,
     /// Derived texts the caller has recorded.
@@ -147,7 +148,7 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) conversation: &'a Conversation,
     /// Exact tokens of its prompt.
     pub(crate) tokens: Tokens,
-    pub(crate) window: Tokens,
+    pub(crate) limits: Limits,
     pub(crate) marks: Marks,
     /// The most tokens of the summary that a cut leaves; none where the chain does not summarise.
     pub(crate) summary: Option<Tokens>,
@@ -242,9 +243,9 @@ impl Run<'_> {
         Snapshot {
             conversation: &self.conversation,
             tokens: self.tokens,
-            window: self.context.window,
+            limits: self.context.limits,
             marks: self.chain.guard.marks(reserve.budget),
-            summary: self.chain.summarize.map(|params| params.max_tokens_for(self.context.window)),
+            summary: self.chain.summarize.map(|params| params.max_tokens_for(self.context.limits.window)),
             weights: &self.weights,
             counter: self.context.counter,
             summaries: self.context.summaries,
@@ -253,7 +254,7 @@ impl Run<'_> {
 
     fn plain_reserve(&self) -> Reserve {
         let params = self.chain.reserve.unwrap_or_default();
-        params.reserve(self.context.window, self.conversation.output_limit())
+        params.reserve(self.context.limits.window, self.conversation.output_limit())
     }
 
     /// Fixes the budget, with a smaller output limit where the one asked for cannot be had.
@@ -329,7 +330,8 @@ impl Run<'_> {
         let reserve = self.reserve.unwrap_or_else(|| self.plain_reserve());
         Report {
             policy: self.chain.name.clone(),
-            window: self.context.window,
+            window: self.context.limits.window,
+            limits: self.context.limits,
             budget: reserve.budget,
             reserved: reserve.reserved,
             tokens_before,

@@ -123,7 +123,7 @@ impl CountTokens for Contrary {
 
 fn contrary(step: &str, body: &str) -> (Conversation, Report) {
     let chain = Chain::build("test", &steps(&json!([step])));
-    let context = Context { window: 10_000, counter: &Contrary, summaries: &NoSummaries };
+    let context = Context { limits: Limits::tokens(10_000), counter: &Contrary, summaries: &NoSummaries };
     let Verdict::Done { conversation, report } = chain.apply(&parse(body), &context).unwrap() else {
         panic!()
     };

@@ -12,6 +12,7 @@
 mod choose;
 mod cues;
 mod identifiers;
+mod ledger;
 mod lines;
 mod sentences;
 mod summary;
@@ -37,6 +38,11 @@ pub fn extract(
 ) -> String {
     let said: Vec<Said<'_>> = messages.iter().flat_map(said).collect();
     summary::summary(&said, previous, max_tokens, &|text| counter.text(text))
+}
+
+/// A line that names as many of these identifiers, given oldest first, as `max_tokens` holds; none where none fits.
+pub(crate) fn also_named(names: &[&str], max_tokens: Tokens, counter: &dyn CountTokens) -> Option<String> {
+    ledger::Ledger::new(names, max_tokens, &|text| counter.text(text)).line()
 }
 
 /// The text of a message and its tool calls, in their order on the wire.

@@ -144,17 +144,34 @@ fn tools_give_their_errors_and_what_only_they_name() {
          - assistant called read_file {\"path\": \"/var/logs/amber-3.log\"}\n\
          - tool: 08:45 ERROR billing: E4512 disk full on node-07\n\
          - assistant: The log shows error E4512: disk full on node-07.\n\
-         - tool: job amber-12"
+         - tool: job amber-12\n\
+         - also named: 12.0"
     );
+}
+
+#[test]
+fn names_without_a_line_of_their_own_share_one() {
+    let rows: String =
+        (0..60).map(|row| format!("{{\"flight\": \"HAT{row:03}\", \"price\": {}}}\n", 100 + row)).collect();
+    let messages = [user("My user ID is mia_12."), tool(&rows)];
+    let first = extract(&messages, None, 100, &ByBytes);
+    let (facts, named) = first.split_once("\n- also named: ").unwrap();
+    assert!(facts.starts_with("- user: My user ID is mia_12.") && named.ends_with("HAT059"), "{first}");
+    assert!(!first.contains("HAT000"), "new ones come before old ones: {first}");
+    // A later summary carries them on, and a line that quotes one leaves it out of the list.
+    let next = extract(&[user("My flight is HAT059.")], Some(&first), 100, &ByBytes);
+    assert_eq!(next.matches("HAT059").count(), 1, "{next}");
+    assert!(next.contains("HAT058") && next.matches("also named").count() == 1, "{next}");
+    assert!(ByBytes.text(&first) <= 100 && ByBytes.text(&next) <= 100);
 }
 
 #[test]
 fn only_the_newest_requests_stay() {
     let messages: Vec<Message> = (0..20).map(|n| user(&format!("What is the sum of case {n}?"))).collect();
     let summary = summed(&messages);
-    assert_eq!(summary.lines().count(), 6);
+    assert_eq!(summary.lines().filter(|line| line.starts_with("- user asked: ")).count(), 6);
     assert!(summary.starts_with("- user asked: What is the sum of case 14?"));
-    assert!(summary.ends_with("case 19?"));
+    assert!(summary.contains("case 19?\n- also named: 10 11 12 13"), "{summary}");
 }
 
 #[test]

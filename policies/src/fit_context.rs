@@ -24,8 +24,9 @@ pub struct FitContext {
     pub low: f64,
     /// Groups at the end that are never dropped; an exchange with all its results is one. Default: 2.
     pub keep_last: usize,
-    /// A cut that would free less than this share of the budget waits until the budget itself is reached.
-    /// Default: 0.10.
+    /// A cut that would end above `low` and free less than this share of the budget waits until the budget itself is
+    /// reached: where much cannot go, a cut at every turn would move the prefix for little. Default: 0.25, at most the
+    /// distance of the marks.
     pub min_progress: f64,
     /// What happens to a prompt that cannot fit. Default: reject.
     pub on_overflow: OnOverflow,
@@ -48,7 +49,7 @@ impl Default for FitContext {
             high: 0.85,
             low: 0.60,
             keep_last: 2,
-            min_progress: 0.10,
+            min_progress: 0.25,
             on_overflow: OnOverflow::Reject,
             cut: true,
         }

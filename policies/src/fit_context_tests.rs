@@ -22,7 +22,7 @@ fn fit(
 #[test]
 fn marks_are_shares_of_the_budget() {
     let marks = FitContext::default().marks(1000);
-    assert_eq!((marks.high, marks.low, marks.min_progress), (850, 600, 100));
+    assert_eq!((marks.high, marks.low, marks.min_progress), (850, 600, 250));
     let narrow = FitContext { high: 0.5, low: 0.45, ..FitContext::default() }.marks(1000);
     assert_eq!(narrow.min_progress, 50);
 }

@@ -7,6 +7,7 @@
 
 mod conversation;
 mod groups;
+mod limits;
 mod replay;
 mod summaries;
 mod tokens;
@@ -34,6 +35,7 @@ mod report;
 pub use chain::{Chain, Context, ContextLength, Refusal, Verdict};
 pub use config::{PolicyConfig, PolicyFault, Step, resolve};
 pub use conversation::{Conversation, Dropped, Message, ParseError, Role, ToolCall};
+pub use limits::Limits;
 pub use presets::presets;
 pub use report::{Outcome, Report, Row};
 pub use summaries::{Ask, NoSummaries, Recorded, SUMMARY_HEADER, SpanKey, Summaries, Summariser};

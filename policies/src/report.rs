@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::limits::Limits;
 use crate::tokens::Tokens;
 
 /// What became of a step.
@@ -45,12 +46,15 @@ pub struct Row {
 }
 
 /// What a chain did to a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// The policy's name: what the route calls the chain.
     pub policy: String,
     /// The context window, in tokens.
     pub window: Tokens,
+    /// What the chain was told of the place where the prompt runs. Left out of the JSON where that is the window alone.
+    #[serde(skip_serializing_if = "Limits::only_window")]
+    pub limits: Limits,
     /// Tokens the prompt may have: the window less what is reserved.
     pub budget: Tokens,
     /// Tokens kept for the output.

@@ -87,7 +87,7 @@ pub(crate) fn clamp(
     guard: FitContext,
     snapshot: &Snapshot,
 ) -> Result<Option<Reserve>, CountError> {
-    let window = snapshot.window;
+    let window = snapshot.limits.window;
     let Some(requested) = snapshot.conversation.output_limit() else { return Ok(None) };
     if !params.clamp || snapshot.tokens.saturating_add(requested) <= window {
         return Ok(None);

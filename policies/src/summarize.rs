@@ -164,17 +164,34 @@ fn attempt(params: Summarize, snapshot: &Snapshot, place: Place) -> Result<Effec
         Err(ask) => return Ok(Effect::Ask(*ask)),
     };
     let kept = history.without_spans(snapshot.conversation, NAME);
-    let conversation = placed(&kept, &history, &written.body, place);
-    let tokens = snapshot.counter.prompt(&conversation)?;
+    let counted = |body: &str| {
+        let conversation = placed(&kept, &history, body, place);
+        snapshot.counter.prompt(&conversation).map(|tokens| (conversation, tokens))
+    };
+    let (mut conversation, mut tokens) = counted(&written.body)?;
+    let mut reason = reason(&history, &written, snapshot);
+    // For a turn whose last messages leave it too little: less of the summary is better than none.
+    if let Some(limit) = room(snapshot, &written.body, tokens) {
+        (conversation, tokens) = counted(&text::shortened(params, snapshot, &written.body, limit))?;
+        reason += &format!(", shortened to {limit} beside what cannot go");
+    }
     Ok(Effect::Changed(Change {
         conversation,
         touched: history.dropped(),
-        reason: reason(&history, &written, snapshot),
+        reason,
         tokens: Some(tokens),
         // It takes no more than what it stands for, but that may have been dropped by an earlier step.
         may_grow: true,
         tool: None,
     }))
+}
+
+/// What a summary may have where the whole prompt, with it, is over the budget; none where all is well or too little is
+/// left.
+fn room(snapshot: &Snapshot, body: &str, tokens: Tokens) -> Option<Tokens> {
+    let over = tokens.checked_sub(snapshot.marks.budget).filter(|over| *over > 0)?;
+    let summary = snapshot.counter.messages(&[Message::user(&with_header(body))]);
+    summary.checked_sub(over).filter(|room| *room >= LEAST && !body.is_empty())
 }
 
 fn reason(history: &History, written: &Written, snapshot: &Snapshot) -> String {

@@ -2,8 +2,8 @@ use serde_json::json;
 
 use crate::support::{Counter, Memory, parse, run, steps};
 use crate::{
-    Ask, Chain, Context, Conversation, CountTokens, Message, NoSummaries, Outcome, Recorded, SUMMARY_HEADER,
-    Summaries, Verdict,
+    Ask, Chain, Context, Conversation, CountTokens, Limits, Message, NoSummaries, Outcome, Recorded,
+    SUMMARY_HEADER, Summaries, Verdict,
 };
 
 const WINDOW: u64 = 1000;
@@ -25,7 +25,7 @@ fn chain(params: &serde_json::Value) -> Chain {
 }
 
 fn apply(chain: &Chain, body: &serde_json::Value, summaries: &dyn Summaries) -> Verdict {
-    let context = Context { window: WINDOW, counter: &Counter::default(), summaries };
+    let context = Context { limits: Limits::tokens(WINDOW), counter: &Counter::default(), summaries };
     chain.apply(&parse(&body.to_string()), &context).unwrap()
 }
 

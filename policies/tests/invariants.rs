@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::generate::{IMAGE, Unit, body, history};
 use crate::support::{Counter, Memory, parse, run, steps};
+use crate::transcripts::squeezed;
 
 /// Every policy with parameters that make it act.
 fn policies() -> Vec<Value> {
@@ -226,8 +227,9 @@ proptest! {
                 let fresh = run(&chain, &before, &Counter::default(), &NoSummaries, window).unwrap().0;
                 prop_assert_eq!(fresh.to_json(), after.to_json(), "memory changed the result");
             }
-            // Where even a summary has no room the guard cuts by force, each time anew.
-            let guarded = has(&chain, "summarize") && report.actions().iter().any(|(by, _)| *by == "fit_context");
+            // Where even a summary has too little room it is shortened, or the guard cuts by force, each time anew.
+            let guarded = has(&chain, "summarize")
+                && (report.actions().iter().any(|(by, _)| *by == "fit_context") || squeezed(&report));
             if let Some((last, forced)) = last.filter(|(last, _)| cuts(last) == cuts(&after))
                 && !forced
                 && !guarded

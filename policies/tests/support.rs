@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use plimsoll_policies::{
-    Chain, Context, Conversation, CountError, CountTokens, Message, Recorded, Refusal, Report, Role, SpanKey,
-    Step, Summaries, Tokens, Verdict, resolve,
+    Chain, Context, Conversation, CountError, CountTokens, Limits, Message, Recorded, Refusal, Report, Role,
+    SpanKey, Step, Summaries, Tokens, Verdict, resolve,
 };
 
 /// About four bytes a token and four tokens a message; pieces count a little more than the whole.
@@ -104,7 +104,7 @@ pub(crate) fn run(
     let asked = Memory::default();
     let both = Both(memory, &asked);
     loop {
-        let context = Context { window, counter, summaries: &both };
+        let context = Context { limits: Limits::tokens(window), counter, summaries: &both };
         match chain.apply(conversation, &context)? {
             Verdict::Done { conversation, report } => return Ok((conversation, report)),
             Verdict::Ask(ask) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_engine::text::{Text, TextError};
+use plimsoll_engine::text::{Certificate, Text, TextError};
 use plimsoll_engine::{
     Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths,
 };
@@ -136,10 +136,12 @@ fn engine(
         counter: counter.clone(),
         loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
+    let certificate = certify(name, &counter.text);
     Ok(Upstream {
         name: name.into(),
         kind: Kind::Engine(Arc::new(embedded)),
         counting: Counting::Exact(counter),
+        certificate,
     })
 }
 
@@ -183,11 +185,29 @@ fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
 fn http(name: &str, settings: &config::HttpUpstream) -> Result<Upstream, AcquireError> {
     let client = HttpUpstream::new(name, settings.clone())
         .map_err(|source| AcquireError::Client { upstream: name.to_owned(), source })?;
-    let counting = match &settings.tokenizer {
-        None => Counting::estimated(),
-        Some(folder) => Counting::Exact(exact(name, folder)?),
+    let (counting, certificate) = match &settings.tokenizer {
+        None => (Counting::estimated(), None),
+        Some(folder) => {
+            let counter = exact(name, folder)?;
+            let certificate = certify(name, &counter.text);
+            (Counting::Exact(counter), certificate)
+        }
     };
-    Ok(Upstream { name: name.into(), kind: Kind::Http(Arc::new(client)), counting })
+    Ok(Upstream { name: name.into(), kind: Kind::Http(Arc::new(client)), counting, certificate })
+}
+
+/// Tries a model's template, and tells the log where prompts will not be reused.
+fn certify(upstream: &str, text: &Text) -> Option<Certificate> {
+    let certificate = text.certificate()?;
+    for shape in certificate.shapes.iter().filter(|shape| !shape.holds()) {
+        tracing::warn!(target: "plimsoll", upstream, shape = shape.name,
+            "the chat template rewrites earlier turns: prompts of this shape are not reused from there on");
+    }
+    if let Some(date) = &certificate.date {
+        tracing::warn!(target: "plimsoll", upstream, token = date.token,
+            "the chat template writes the date: no prompt is reused from there on over midnight");
+    }
+    Some(certificate)
 }
 
 /// A counter by a model folder's tokenizer and template alone.

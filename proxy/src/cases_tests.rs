@@ -1,6 +1,6 @@
 use super::*;
 
-use plimsoll_policies::{Chain, Context, resolve};
+use plimsoll_policies::{Chain, Context, Limits, resolve};
 
 use crate::count::Estimate;
 use crate::explain;
@@ -18,7 +18,8 @@ fn checked(want: &str) -> Checked {
     let cases = read(&format!("{CASE}    {want}\n")).unwrap();
     let steps = resolve("agent", &BTreeMap::new()).unwrap();
     let counter = Estimate::new("o200k_base");
-    let context = Context { window: cases[0].window, counter: &counter, summaries: &explain::NONE };
+    let context =
+        Context { limits: Limits::tokens(cases[0].window), counter: &counter, summaries: &explain::NONE };
     let given = cases[0].given.request(None).unwrap();
     cases[0].want.check(&explain::apply(&Chain::build("agent", &steps), &given, &context))
 }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll_policies::{
-    Chain, Context, Conversation, CountTokens, Message, NoSummaries, ParseError, Recorded, Refusal, Report,
-    SpanKey, Summaries, Tokens, Verdict,
+    Chain, Context, Conversation, CountTokens, Limits, Message, NoSummaries, ParseError, Recorded, Refusal,
+    Report, SpanKey, Summaries, Verdict,
 };
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -19,8 +19,8 @@ pub struct Explain<'a> {
     pub route: &'a str,
     /// The chain.
     pub chain: &'a Chain,
-    /// The window in tokens.
-    pub window: Tokens,
+    /// The window, and what is known of the KV cache.
+    pub limits: Limits,
     /// How the conversation is counted.
     pub counter: &'a dyn CountTokens,
     /// Summaries that were written before.
@@ -60,7 +60,7 @@ impl Explain<'_> {
     /// Runs the chain over a chat request.
     pub fn run(&self, body: Arc<str>) -> Result<Explained, ParseError> {
         let before = Conversation::parse_chat(body)?;
-        let context = Context { window: self.window, counter: self.counter, summaries: self.summaries };
+        let context = Context { limits: self.limits, counter: self.counter, summaries: self.summaries };
         let outcome = apply(self.chain, &before, &context);
         Ok(Explained { route: self.route.to_owned(), before, outcome })
     }
@@ -99,7 +99,7 @@ pub fn live(live: &Live, route: Option<&str>, body: Arc<str>) -> Result<Explaine
     let explain = Explain {
         route: &chosen.name,
         chain: &chosen.chain,
-        window: chosen.window,
+        limits: chosen.limits(),
         counter: counter.as_dyn(),
         summaries: live.summaries.as_ref(),
     };

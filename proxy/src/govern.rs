@@ -6,7 +6,7 @@ mod summary;
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_policies::{Context, Conversation, Refusal, Report, Verdict};
+use plimsoll_policies::{Context, Conversation, Limits, Refusal, Report, Verdict};
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -58,7 +58,13 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
     let mut report = None;
     if let (Some(chat), Some(counter)) = (work.chat_mut(), counter) {
         let summaries = envelope.live.summaries.clone();
-        let rule = Rule { route: envelope.route.clone(), summaries, counter, mode: envelope.mode };
+        let rule = Rule {
+            route: envelope.route.clone(),
+            limits: envelope.route.limits(),
+            summaries,
+            counter,
+            mode: envelope.mode,
+        };
         let (conversation, made) = run(&rule, chat.conversation.clone(), &envelope.record).await?;
         report = made;
         if envelope.mode == Mode::Enforce {
@@ -105,6 +111,8 @@ type Applied = (Verdict, Option<SpanRef>);
 /// A route's policy with what it needs to run.
 struct Rule {
     route: Arc<Route>,
+    /// Read once, so that every try sees the same.
+    limits: Limits,
     summaries: Arc<SummaryMemo>,
     counter: Counter,
     mode: Mode,
@@ -141,11 +149,11 @@ impl Rule {
     /// Also gives the span of the last summary that the chain was given.
     async fn apply(&self, conversation: Conversation) -> Result<Result<Applied, Refusal>, JoinError> {
         let (route, summaries, counter) = (self.route.clone(), self.summaries.clone(), self.counter.clone());
-        let off = self.mode == Mode::Off;
+        let (off, limits) = (self.mode == Mode::Off, self.limits);
         let inline = conversation.to_json().len() < INLINE;
         let apply = move || {
             let given = Given::of(&summaries);
-            let context = Context { window: route.window, counter: counter.as_dyn(), summaries: &given };
+            let context = Context { limits, counter: counter.as_dyn(), summaries: &given };
             let chain = if off { &route.counting } else { &route.chain };
             chain.apply(&conversation, &context).map(|verdict| (verdict, given.origin()))
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
+use plimsoll_engine::text::Certificate;
 use plimsoll_engine::{Engine, Sampling};
 use plimsoll_policies::{Chain, Tokens};
 use quick_cache::sync::Cache;
@@ -114,6 +115,24 @@ impl Route {
         }
     }
 
+    /// What policies may know of the place where this route's prompts run, as it is now.
+    pub fn limits(&self) -> plimsoll_policies::Limits {
+        let limits = plimsoll_policies::Limits::tokens(self.window);
+        match &self.upstream.kind {
+            Kind::Http(_) => limits,
+            Kind::Engine(embedded) => {
+                let (free, total) = embedded.engine.kv_room();
+                let bytes_per_token = Some(embedded.engine.model().kv_bytes_per_token);
+                plimsoll_policies::Limits {
+                    free_kv: Some(free),
+                    total_kv: Some(total),
+                    bytes_per_token,
+                    ..limits
+                }
+            }
+        }
+    }
+
     /// The route as spans and metrics name it.
     pub fn facts(&self, mode: Mode) -> RouteFacts {
         RouteFacts {
@@ -143,6 +162,8 @@ pub struct Upstream {
     pub kind: Kind,
     /// How its tokens are counted.
     pub counting: Counting,
+    /// Whether the template that counts exactly keeps the start of growing prompts; `None` where there is none.
+    pub certificate: Option<Certificate>,
 }
 
 /// The two kinds of upstream.

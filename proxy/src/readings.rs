@@ -6,16 +6,31 @@ use plimsoll_engine::Engine;
 use serde_json::{Value, json};
 
 use crate::live::{Embedded, Kind, Live, Shared, Upstream};
-use crate::telemetry::{Component, EngineReadings};
+use crate::telemetry::{Component, EngineReadings, TemplateReading};
 
 /// Lets the gauges read the engines of whatever configuration is in force.
 pub fn observe(shared: &Arc<Shared>) {
     let shared: Weak<Shared> = Arc::downgrade(shared);
     let telemetry = shared.upgrade().map(|shared| shared.telemetry.clone());
     if let Some(telemetry) = telemetry {
+        let of_templates = shared.clone();
         telemetry
             .observe(move || shared.upgrade().map(|shared| read(&shared.live.load())).unwrap_or_default());
+        telemetry.observe_templates(move || {
+            of_templates.upgrade().map(|shared| templates(&shared.live.load())).unwrap_or_default()
+        });
     }
+}
+
+/// What the gauge of the chat templates shows.
+fn templates(live: &Live) -> Vec<TemplateReading> {
+    let of_upstream = |upstream: &Upstream| {
+        let reading = |shape, stable| TemplateReading { upstream: upstream.name.clone(), shape, stable };
+        let certificate = upstream.certificate.as_ref()?;
+        let shapes = certificate.shapes.iter().map(|shape| reading(shape.name, shape.holds()));
+        Some(shapes.chain([reading("date", certificate.date.is_none())]).collect::<Vec<_>>())
+    };
+    live.upstreams.iter().filter_map(|upstream| of_upstream(upstream)).flatten().collect()
 }
 
 fn read(live: &Live) -> Vec<EngineReadings> {
@@ -46,10 +61,12 @@ pub fn state(live: &Live) -> Value {
 }
 
 fn one(upstream: &Upstream) -> Value {
-    match &upstream.kind {
+    let mut state = match &upstream.kind {
         Kind::Engine(engine) => embedded(engine),
         Kind::Http(_) => json!({"kind": "http"}),
-    }
+    };
+    state["template"] = json!(upstream.certificate);
+    state
 }
 
 fn embedded(embedded: &Embedded) -> Value {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use plimsoll_policies::config::{FitContext, ReserveOutput, Step};
 use plimsoll_policies::extract::{identifiers, recall};
-use plimsoll_policies::{Chain, Context, Conversation, Message, ParseError, Role, Tokens};
+use plimsoll_policies::{Chain, Context, Conversation, Limits, Message, ParseError, Role, Tokens};
 
 use crate::count::Counter;
 use crate::explain;
@@ -124,13 +124,15 @@ struct Play<'a> {
     window: Tokens,
     name: &'a str,
     former: Option<Prompt>,
+    /// Tokens of the last request as it came.
+    history: Tokens,
     dropped: usize,
     tally: Tally,
 }
 
 impl<'a> Play<'a> {
     fn new(counter: &'a Counter, window: Tokens, name: &'a str) -> Self {
-        Self { counter, window, name, former: None, dropped: 0, tally: Tally::default() }
+        Self { counter, window, name, former: None, history: 0, dropped: 0, tally: Tally::default() }
     }
 
     fn all(mut self, chain: &Chain, requests: &[Conversation]) -> Tally {
@@ -151,7 +153,7 @@ impl<'a> Play<'a> {
     fn one(&mut self, chain: &Chain, before: &Conversation, number: usize) -> Option<Conversation> {
         self.tally.requests += 1;
         let counter = self.counter.as_dyn();
-        let context = Context { window: self.window, counter, summaries: &explain::NONE };
+        let context = Context { limits: Limits::tokens(self.window), counter, summaries: &explain::NONE };
         let applied = explain::apply(chain, before, &context).ok();
         let sent = applied.and_then(|(after, report)| {
             let prompt = Prompt::new(self.counter, &after).ok()?;
@@ -167,15 +169,20 @@ impl<'a> Play<'a> {
         self.tally.faults.extend(faults.into_iter().map(place));
         self.tally.cuts += u64::from(after.dropped().len() > self.dropped);
         self.dropped = after.dropped().len();
-        self.send(prompt);
+        let news = report.tokens_before.saturating_sub(self.history);
+        self.history = report.tokens_before;
+        self.send(prompt, news);
         Some(after)
     }
 
-    fn send(&mut self, prompt: Prompt) {
+    /// Sends a prompt to a cache that holds the former one; `news` is what the client's history grew by.
+    fn send(&mut self, prompt: Prompt, news: Tokens) {
         let former = self.former.as_ref();
         let (shared, whole) = former.map_or((0, true), |former| prompt.shared(former));
+        let prefilled = prompt.tokens.saturating_sub(shared);
         self.tally.sent += prompt.tokens;
-        self.tally.prefilled += prompt.tokens.saturating_sub(shared);
+        self.tally.prefilled += prefilled;
+        self.tally.again += prefilled.saturating_sub(news);
         self.tally.breaks += u64::from(!whole);
         self.tally.peak = self.tally.peak.max(prompt.tokens);
         self.former = Some(prompt);

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod browser;
+mod certificates;
 mod charts;
 mod clients;
 mod commands;

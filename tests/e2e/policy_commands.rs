@@ -114,6 +114,28 @@ fn replayed_transcripts_stay_in_the_window_and_reuse_more_than_naive_trimming() 
     }
 }
 
+/// What cuts cost at the default marks: text computed again, beside the oldest messages going at every turn. A history
+/// that is never cut computes nothing again.
+#[test]
+fn cuts_compute_little_again_and_lose_few_names() {
+    let Some(file) = shared("transcripts/tau_airline_40.jsonl") else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = "upstreams: { far: { url: 'http://127.0.0.1:9', context: 8192 } }\nroutes: [{ name: all, upstream: far }]";
+    std::fs::write(elsewhere.path().join("config.yaml"), config).unwrap();
+    let again = |row: &Value| row["again"].as_f64().unwrap();
+    // Counted by the demo model, and by an estimate.
+    for (window, folder) in [("8k", root()), ("4k", elsewhere.path())] {
+        let mut command = policy("replay");
+        command.arg(&file).args(["--policy", "off", "--policy", "chat", "--window", window]);
+        let (result, code) = json(command.current_dir(folder));
+        assert_eq!(code, Some(0), "{result:#}");
+        let [naive, off, chat] = &result["rows"].as_array().unwrap()[..] else { panic!("{result:#}") };
+        assert!(again(off) < 0.02 * again(naive) && again(chat) <= 0.35 * again(naive), "{result:#}");
+        let recall = chat["recall"].as_f64().unwrap();
+        assert!(recall >= if window == "8k" { 0.9 } else { 0.8 }, "{result:#}");
+    }
+}
+
 #[test]
 fn a_floor_fails_and_marks_are_proposed() {
     let Some(file) = shared("transcripts/tau_airline_40.jsonl") else { return };

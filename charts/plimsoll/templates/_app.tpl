@@ -20,9 +20,14 @@
   ports:
     - name: http
       containerPort: {{ .port }}
+  {{- with .readinessProbe }}
   readinessProbe:
-    tcpSocket: { port: http }
-    periodSeconds: 5
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .livenessProbe }}
+  livenessProbe:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   securityContext:
     {{- include "plimsoll.containerSecurityContext" $ | nindent 4 }}
   resources:

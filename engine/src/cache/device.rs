@@ -7,10 +7,14 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use libloading::os::unix::{Library, RTLD_NOW};
 
 use super::shape::Shape;
-use super::store::{Store, StoreError};
+use super::store::{Place, Store, StoreError};
 
 /// The runtime of CUDA 13, which ONNX Runtime 1.31 is built for.
 const LIBRARY: &str = "libcudart.so.13";
+/// `cudaMemcpyHostToDevice`.
+const HOST_TO_DEVICE: c_int = 1;
+/// `cudaMemcpyDeviceToHost`.
+const DEVICE_TO_HOST: c_int = 2;
 /// `cudaMemcpyDeviceToDevice`.
 const DEVICE_TO_DEVICE: c_int = 3;
 
@@ -22,6 +26,8 @@ type Synchronize = unsafe extern "C" fn() -> Status;
 type ErrorString = unsafe extern "C" fn(Status) -> *const c_char;
 type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> Status;
 type GetPciBusId = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> Status;
+/// To, from, bytes, kind.
+type Copy = unsafe extern "C" fn(*mut c_void, *const c_void, usize, c_int) -> Status;
 /// To, pitch, from, pitch, bytes of a line, lines, kind.
 type Copy2d = unsafe extern "C" fn(*mut c_void, usize, *const c_void, usize, usize, usize, c_int) -> Status;
 
@@ -33,6 +39,7 @@ struct Runtime {
     set_device: SetDevice,
     synchronize: Synchronize,
     error_string: ErrorString,
+    copy: Copy,
     copy_2d: Copy2d,
     mem_get_info: MemGetInfo,
     get_pci_bus_id: GetPciBusId,
@@ -59,6 +66,7 @@ impl Runtime {
                 set_device: *library.get::<SetDevice>(b"cudaSetDevice").map_err(missing)?,
                 synchronize: *library.get::<Synchronize>(b"cudaDeviceSynchronize").map_err(missing)?,
                 error_string: *library.get::<ErrorString>(b"cudaGetErrorString").map_err(missing)?,
+                copy: *library.get::<Copy>(b"cudaMemcpy").map_err(missing)?,
                 copy_2d: *library.get::<Copy2d>(b"cudaMemcpy2D").map_err(missing)?,
                 mem_get_info: *library.get::<MemGetInfo>(b"cudaMemGetInfo").map_err(missing)?,
                 get_pci_bus_id: *library.get::<GetPciBusId>(b"cudaDeviceGetPCIBusId").map_err(missing)?,
@@ -186,6 +194,25 @@ impl Store for Device {
             let status = self.copy_heads(strip, lines, from, to);
             self.runtime.check("copying KV memory on the CUDA device", status)?;
         }
+        self.wait()
+    }
+
+    fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), StoreError> {
+        // What ONNX Runtime wrote on its own stream is there.
+        self.wait()?;
+        let source = self.buffers[place.strip].wrapping_byte_add(self.shape.offset(place));
+        // SAFETY: the head lies in this object's own allocation, and `bytes` is no longer than it.
+        let status =
+            unsafe { (self.runtime.copy)(bytes.as_mut_ptr().cast(), source, bytes.len(), DEVICE_TO_HOST) };
+        self.runtime.check("reading KV memory of the CUDA device", status)
+    }
+
+    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), StoreError> {
+        let target = self.buffers[place.strip].wrapping_byte_add(self.shape.offset(place));
+        // SAFETY: as above.
+        let status =
+            unsafe { (self.runtime.copy)(target, bytes.as_ptr().cast(), bytes.len(), HOST_TO_DEVICE) };
+        self.runtime.check("writing KV memory of the CUDA device", status)?;
         self.wait()
     }
 

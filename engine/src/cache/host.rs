@@ -8,7 +8,7 @@ use std::io;
 use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 
 use super::shape::{PAGE, Shape};
-use super::store::{Store, StoreError};
+use super::store::{Place, Store, StoreError};
 
 /// Reservations for each layer and side, and one row to move through.
 #[derive(Debug)]
@@ -99,6 +99,18 @@ impl Store for Host {
                 self.buffers[strip].copy_within(range, target * row + start + from * token);
             }
         }
+        Ok(())
+    }
+
+    fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), StoreError> {
+        let at = self.shape.offset(place);
+        bytes.copy_from_slice(&self.buffers[place.strip][at..at + bytes.len()]);
+        Ok(())
+    }
+
+    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), StoreError> {
+        let at = self.shape.offset(place);
+        self.buffers[place.strip][at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 

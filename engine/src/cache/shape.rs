@@ -1,5 +1,6 @@
 //! Where a token's keys and values lie in the buffers.
 
+use super::Place;
 use crate::model::{Cache, Model};
 
 /// Bytes of a page: what memory is given back in.
@@ -28,14 +29,19 @@ pub(crate) struct Strip {
 }
 
 impl Shape {
-    /// Rounds the context up so that a head's tokens fill whole pages: rows can then be moved and freed by pages.
-    pub(crate) fn new(model: &Model, slots: usize, context: usize) -> Self {
+    /// The strips of a model.
+    pub(crate) fn strips(model: &Model) -> Vec<Strip> {
         let strip = |cache: &Cache| Strip {
             heads: cache.heads,
             head_dim: cache.head_dim,
             token: cache.head_dim * model.kv_type.bytes(),
         };
-        let strips: Vec<_> = model.wiring.caches.iter().map(strip).collect();
+        model.wiring.caches.iter().map(strip).collect()
+    }
+
+    /// Rounds the context up so that a head's tokens fill whole pages: rows can then be moved and freed by pages.
+    pub(crate) fn new(model: &Model, slots: usize, context: usize) -> Self {
+        let strips = Self::strips(model);
         let step = strips.iter().map(|strip| PAGE / gcd(PAGE, strip.token)).max().unwrap_or(1);
         Self { slots, capacity: context.next_multiple_of(step), strips }
     }
@@ -48,6 +54,11 @@ impl Shape {
     /// Bytes of one head of a row.
     pub(crate) fn head_bytes(&self, strip: usize) -> usize {
         self.capacity * self.strips[strip].token
+    }
+
+    /// Where a head begins in its buffer, in bytes.
+    pub(crate) fn offset(&self, place: Place) -> usize {
+        place.row * self.row_bytes(place.strip) + place.head * self.head_bytes(place.strip)
     }
 
     /// Bytes of a buffer.

@@ -5,14 +5,16 @@
 
 use std::time::Instant;
 
+use super::Chains;
+
 /// A slot's number, the same for as long as the engine lives.
 pub(crate) type SlotId = usize;
 
 /// One conversation's place.
 #[derive(Debug, Clone)]
 struct Slot {
-    /// Tokens whose keys and values are held, in order.
-    chain: Vec<u32>,
+    /// Tokens whose keys and values are held; the chain has them in order.
+    tokens: usize,
     row: usize,
     busy: bool,
     /// When it was last used, in starts.
@@ -24,6 +26,7 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
+    chains: Chains,
     /// The slot in each row.
     rows: Vec<SlotId>,
     /// Rows that decode: the first ones.
@@ -51,21 +54,32 @@ impl Picked {
 
 impl Slots {
     pub(crate) fn new(count: usize, now: Instant) -> Self {
-        let slot = |row| Slot { chain: Vec::new(), row, busy: false, used: 0, idle_since: now };
-        Self { slots: (0..count).map(slot).collect(), rows: (0..count).collect(), decoding: 0, starts: 0 }
+        let slot = |row| Slot { tokens: 0, row, busy: false, used: 0, idle_since: now };
+        Self {
+            slots: (0..count).map(slot).collect(),
+            chains: Chains::new(count),
+            rows: (0..count).collect(),
+            decoding: 0,
+            starts: 0,
+        }
+    }
+
+    /// What the slots hold, for others to read.
+    pub(crate) fn chains(&self) -> Chains {
+        self.chains.clone()
     }
 
     /// The idle slot for a prompt; `None` where all are busy. The slot whose conversation goes on wins; else an empty
     /// or the longest unused one, with what any other slot holds of the prompt. At least the last token of a prompt
     /// is left to compute, since its logits are needed.
     pub(crate) fn pick(&self, prompt: &[u32]) -> Option<Picked> {
-        let shared = |id: SlotId| common(&self.slots[id].chain, prompt).min(prompt.len().saturating_sub(1));
+        let shared = |id: SlotId| self.chains.common(id, &prompt[..prompt.len().saturating_sub(1)]);
         let idle = || (0..self.slots.len()).filter(|&id| !self.slots[id].busy);
-        let goes_on = |&id: &SlotId| 2 * shared(id) >= self.slots[id].chain.len() && shared(id) > 0;
+        let goes_on = |&id: &SlotId| 2 * shared(id) >= self.slots[id].tokens && shared(id) > 0;
         if let Some(slot) = idle().filter(goes_on).max_by_key(|&id| shared(id)) {
             return Some(Picked { slot, held: shared(slot), donor: None });
         }
-        let slot = idle().min_by_key(|&id| (!self.slots[id].chain.is_empty(), self.slots[id].used))?;
+        let slot = self.unused(&[])?;
         let held = shared(slot);
         let donor = (0..self.slots.len()).map(|id| (id, shared(id))).max_by_key(|&(_, tokens)| tokens);
         Some(Picked { slot, held, donor: donor.filter(|&(_, tokens)| tokens > held) })
@@ -74,18 +88,21 @@ impl Slots {
     /// Gives a slot to a request; it holds the first `tokens` of `prompt` from now on.
     pub(crate) fn start(&mut self, slot: SlotId, prompt: &[u32], tokens: usize, limit: usize) {
         self.starts += 1;
+        let mut chain = self.chains.get(slot);
+        chain.clear();
+        // No growth while it decodes.
+        chain.reserve(limit);
+        chain.extend_from_slice(&prompt[..tokens]);
         let slot = &mut self.slots[slot];
+        slot.tokens = tokens;
         slot.busy = true;
         slot.used = self.starts;
-        slot.chain.clear();
-        // No growth while it decodes.
-        slot.chain.reserve(limit);
-        slot.chain.extend_from_slice(&prompt[..tokens]);
     }
 
     /// Tokens have been computed into a slot.
     pub(crate) fn extend(&mut self, slot: SlotId, tokens: &[u32]) {
-        self.slots[slot].chain.extend_from_slice(tokens);
+        self.chains.get(slot).extend_from_slice(tokens);
+        self.slots[slot].tokens += tokens.len();
     }
 
     /// A slot begins to decode. Returns the rows to swap.
@@ -109,24 +126,43 @@ impl Slots {
 
     /// Forgets what a slot holds.
     pub(crate) fn clear(&mut self, slot: SlotId) {
-        self.slots[slot].chain.clear();
+        // A conversation that is forgotten gives its list of tokens back too.
+        *self.chains.get(slot) = Vec::new();
+        self.slots[slot].tokens = 0;
     }
 
-    /// The idle conversation that was used longest ago, other than `keep`.
-    pub(crate) fn oldest(&self, keep: SlotId) -> Option<SlotId> {
-        let idle = |&id: &SlotId| id != keep && !self.slots[id].busy && !self.slots[id].chain.is_empty();
+    /// The idle conversation that was used longest ago, other than those in `keep`.
+    pub(crate) fn oldest(&self, keep: &[SlotId]) -> Option<SlotId> {
+        let idle = |&id: &SlotId| !keep.contains(&id) && !self.slots[id].busy && self.slots[id].tokens > 0;
         (0..self.slots.len()).filter(idle).min_by_key(|&id| self.slots[id].used)
+    }
+
+    /// An idle slot other than those in `keep`: an empty one, else the one whose conversation is the longest unused.
+    pub(crate) fn unused(&self, keep: &[SlotId]) -> Option<SlotId> {
+        let idle = |&id: &SlotId| !keep.contains(&id) && !self.slots[id].busy;
+        (0..self.slots.len()).filter(idle).min_by_key(|&id| (self.slots[id].tokens > 0, self.slots[id].used))
+    }
+
+    /// A slot whose conversation begins with `tokens`, an idle one first.
+    pub(crate) fn holder(&self, tokens: &[u32]) -> Option<SlotId> {
+        let holds = |&id: &SlotId| self.chains.common(id, tokens) == tokens.len();
+        (0..self.slots.len()).filter(holds).min_by_key(|&id| self.slots[id].busy)
+    }
+
+    /// Whether a request runs in a slot.
+    pub(crate) fn busy(&self, slot: SlotId) -> bool {
+        self.slots[slot].busy
     }
 
     /// Tokens held by idle slots other than `slot`.
     pub(crate) fn idle_tokens(&self, slot: SlotId) -> usize {
         let idle = |(id, other): &(SlotId, &Slot)| *id != slot && !other.busy;
-        self.slots.iter().enumerate().filter(idle).map(|(_, other)| other.chain.len()).sum()
+        self.slots.iter().enumerate().filter(idle).map(|(_, other)| other.tokens).sum()
     }
 
     /// Tokens held by all slots.
     pub(crate) fn tokens(&self) -> usize {
-        self.slots.iter().map(|slot| slot.chain.len()).sum()
+        self.slots.iter().map(|slot| slot.tokens).sum()
     }
 
     pub(crate) fn row(&self, slot: SlotId) -> usize {
@@ -139,12 +175,7 @@ impl Slots {
 
     /// Tokens that a slot holds.
     pub(crate) fn len(&self, slot: SlotId) -> usize {
-        self.slots[slot].chain.len()
-    }
-
-    /// The tokens that a slot holds.
-    pub(crate) fn chain(&self, slot: SlotId) -> &[u32] {
-        &self.slots[slot].chain
+        self.slots[slot].tokens
     }
 
     /// Rows that decode.
@@ -154,7 +185,7 @@ impl Slots {
 
     /// For each slot: tokens held, whether it is busy, since when it is idle.
     pub(crate) fn readings(&self) -> impl Iterator<Item = (usize, bool, Instant)> {
-        self.slots.iter().map(|slot| (slot.chain.len(), slot.busy, slot.idle_since))
+        self.slots.iter().map(|slot| (slot.tokens, slot.busy, slot.idle_since))
     }
 
     fn swap(&mut self, a: usize, b: usize) -> Option<(usize, usize)> {
@@ -166,11 +197,6 @@ impl Slots {
         self.slots[self.rows[b]].row = b;
         Some((a, b))
     }
-}
-
-/// Tokens that both begin with.
-pub(crate) fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

@@ -74,8 +74,8 @@ fn decoding_slots_stay_in_the_first_rows() {
 #[test]
 fn the_oldest_idle_conversation_is_found() {
     let mut slots = holding(&[&[1, 1], &[2, 2, 2], &[3]]);
-    assert_eq!((slots.oldest(0), slots.oldest(1)), (Some(1), Some(0)));
+    assert_eq!((slots.oldest(&[0]), slots.oldest(&[1])), (Some(1), Some(0)));
     assert_eq!((slots.idle_tokens(1), slots.tokens()), (3, 6));
     slots.clear(0);
-    assert_eq!(slots.oldest(1), Some(2));
+    assert_eq!(slots.oldest(&[1]), Some(2));
 }

@@ -12,6 +12,14 @@ pub(crate) struct StoreError {
     pub(crate) reason: String,
 }
 
+/// One head of a row of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) strip: usize,
+    pub(crate) row: usize,
+    pub(crate) head: usize,
+}
+
 /// One buffer for each layer and side. Addresses stay the same for as long as it lives.
 pub(crate) trait Store {
     /// Where a row of a buffer begins.
@@ -22,6 +30,12 @@ pub(crate) trait Store {
 
     /// Copies tokens `from..to` of one row to another.
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), StoreError>;
+
+    /// Reads the first bytes of one head of a row.
+    fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), StoreError>;
+
+    /// Writes the first bytes of one head of a row.
+    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), StoreError>;
 
     /// Gives back the memory of a row's tokens `from..to`, where memory is taken page by page.
     fn release(&mut self, row: usize, from: usize, to: usize);

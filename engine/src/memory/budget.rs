@@ -105,6 +105,11 @@ impl Budget {
         self.0.limit
     }
 
+    /// Tokens of a conversation at most.
+    pub(crate) fn context(&self) -> u32 {
+        self.0.context
+    }
+
     /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.state().waiting.len()

@@ -5,11 +5,13 @@ mod proto;
 mod graph;
 mod refuse;
 mod weights;
+mod identity;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use graph::{Cache, Wiring};
+pub(crate) use identity::{Stamp, changed, digest};
 
 use crate::error::LoadError;
 use crate::request::Sampling;
@@ -47,6 +49,8 @@ pub struct Model {
     pub(crate) logits_type: Element,
     pub(crate) query_heads: u32,
     pub(crate) wiring: Wiring,
+    /// The graph and the files of its weights.
+    pub(crate) files: Vec<Stamp>,
 }
 
 /// How a graph keeps its KV cache.
@@ -100,6 +104,10 @@ impl Model {
         let graph = proto::read(&file)?;
         let found = graph::Reader::new(&graph, &file).read(files.head_dim())?;
         let weights_bytes = weights::bytes(&graph, &file)?;
+        let stamp = |path: PathBuf| {
+            Stamp::of(&path).map_err(|error| LoadError::Read { path, reason: error.to_string() })
+        };
+        let stamps = weights::files(&graph, &file).map(stamp).collect::<Result<_, _>>()?;
         let element =
             |number, what| Element::from_onnx(number).ok_or_else(|| refuse::element(what).at(&file));
         let kv_type = element(found.cache_element, "keys and values")?;
@@ -136,6 +144,7 @@ impl Model {
             logits_type,
             query_heads: small(found.heads),
             wiring: found.wiring,
+            files: stamps,
             file,
         })
     }

@@ -1,7 +1,7 @@
 //! The bytes of a graph's weights, and whether the files that hold them are whole.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use super::proto::{GraphProto, TensorProto};
 use crate::error::LoadError;
@@ -24,6 +24,14 @@ pub(super) fn bytes(graph: &GraphProto, file: &Path) -> Result<u64, LoadError> {
         check(&file.with_file_name(location), end, file)?;
     }
     Ok(total)
+}
+
+/// The graph's file and those of its weights.
+pub(super) fn files(graph: &GraphProto, file: &Path) -> impl Iterator<Item = PathBuf> {
+    let locations: BTreeSet<_> =
+        graph.initializer.iter().filter_map(|tensor| entry(tensor, "location")).collect();
+    let beside: Vec<_> = locations.into_iter().map(|location| file.with_file_name(location)).collect();
+    std::iter::once(file.to_owned()).chain(beside)
 }
 
 fn check(path: &Path, needed: u64, graph: &Path) -> Result<(), LoadError> {

@@ -23,6 +23,7 @@ fn model(vocab: u32, last_only: bool) -> Model {
         sampling: Sampling::default(),
         logits_type: Element::F32,
         query_heads: 4,
+        files: Vec::new(),
         wiring: Wiring {
             ids: name("a"),
             mask: name("b"),

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::cache::Place;
+
 use super::{Interrupt, Logits, RunError, Session, Step};
 
 /// Tokens of its vocabulary.
@@ -99,6 +101,19 @@ impl Session for Mock {
         let tokens = self.rows[source][from..to].to_vec();
         self.rows[target].truncate(from);
         self.rows[target].extend(tokens);
+        Ok(())
+    }
+
+    fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), RunError> {
+        // One head of one strip, whose numbers are the tokens themselves.
+        let tokens = self.rows[place.row].iter().flat_map(|token| token.to_le_bytes());
+        bytes.iter_mut().zip(tokens).for_each(|(byte, own)| *byte = own);
+        Ok(())
+    }
+
+    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError> {
+        let tokens = bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap()));
+        self.rows[place.row] = tokens.collect();
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use half::f16;
 use thiserror::Error;
 
+use crate::cache::Place;
+
 pub(crate) use onnx::{Loaded, Plan};
 
 /// A run failed.
@@ -58,6 +60,12 @@ pub(crate) trait Session {
 
     /// Copies tokens `from..to` of one row to another.
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError>;
+
+    /// The first bytes of one head of a row.
+    fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), RunError>;
+
+    /// Fills the first bytes of one head of a row.
+    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError>;
 
     /// Gives back the memory of a row's tokens `from..to`.
     fn release(&mut self, row: usize, from: usize, to: usize);

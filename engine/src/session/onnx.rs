@@ -20,7 +20,7 @@ use ort::value::TensorElementType;
 use super::buffers::{self, Buffers};
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
-use crate::cache::{Device, Host, Shape, Store, StoreError};
+use crate::cache::{Device, Host, Place, Shape, Store, StoreError};
 use crate::error::LoadError;
 use crate::model::{Element, Model};
 
@@ -266,6 +266,14 @@ impl Session for Onnx {
 
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError> {
         self.store.copy(source, target, from, to).map_err(|e| RunError(e.to_string()))
+    }
+
+    fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), RunError> {
+        self.store.read(place, bytes).map_err(|e| RunError(e.to_string()))
+    }
+
+    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError> {
+        self.store.write(place, bytes).map_err(|e| RunError(e.to_string()))
     }
 
     fn release(&mut self, row: usize, from: usize, to: usize) {

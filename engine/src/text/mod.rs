@@ -8,6 +8,7 @@ mod segments;
 mod template;
 mod wire;
 mod weigh;
+mod certificate;
 mod stream;
 mod stops;
 mod tool_calls;
@@ -20,6 +21,7 @@ use segments::SegmentMemo;
 use tokenizer::Tokenizer;
 use wire::Understood;
 
+pub use certificate::{Certificate, Divergence, Reasoning, Shape, Stability};
 pub use error::{EncodeError, TemplateError, TextError};
 pub use stops::{Scanned, StopScanner};
 pub use stream::TextStream;
@@ -111,6 +113,12 @@ impl Text {
     /// Finds `stops` in streamed text.
     pub fn stops(&self, stops: Vec<String>) -> StopScanner {
         StopScanner::new(stops)
+    }
+
+    /// Whether the prompts of a growing conversation keep their start; `None` where the model has no template. Renders
+    /// some fifty short prompts: a few milliseconds.
+    pub fn certificate(&self) -> Option<Certificate> {
+        certificate::certify(self)
     }
 
     /// How this model writes tool calls, where its template tells.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::batch::{Batch, Sink};
-use crate::cache::{Slots, common};
+use crate::cache::Slots;
 
 /// A slot as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +26,6 @@ pub struct SlotReading {
 pub(crate) struct Board {
     slots: Mutex<Vec<SlotReading>>,
     kv_used: Arc<AtomicU64>,
-    /// The tokens that each slot holds, without those decoded since its request began.
-    chains: Mutex<Vec<Vec<u32>>>,
     /// Who is told of batches.
     sink: OnceLock<Sink>,
 }
@@ -37,26 +35,7 @@ impl Board {
     pub(crate) fn new(slots: u32, limit: u32, kv_used: Arc<AtomicU64>) -> Self {
         let idle_since = Some(Instant::now());
         let slot = |id| SlotReading { id, tokens: 0, limit, busy: false, idle_since };
-        Self {
-            slots: Mutex::new((0..slots).map(slot).collect()),
-            kv_used,
-            chains: Mutex::new(vec![Vec::new(); slots as usize]),
-            sink: OnceLock::new(),
-        }
-    }
-
-    /// What of a prompt need not be computed, were it to run now. As when it runs, its last token must be.
-    pub(crate) fn resident(&self, prompt: &[u32]) -> usize {
-        let chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = chains.iter().map(|chain| common(chain, prompt)).max().unwrap_or(0);
-        longest.min(prompt.len().saturating_sub(1))
-    }
-
-    /// A slot holds these tokens.
-    pub(super) fn show(&self, slot: usize, chain: &[u32]) {
-        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        chains[slot].clear();
-        chains[slot].extend_from_slice(chain);
+        Self { slots: Mutex::new((0..slots).map(slot).collect()), kv_used, sink: OnceLock::new() }
     }
 
     /// Has batches told from now on. Only the first sink counts.

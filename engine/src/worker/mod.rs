@@ -5,6 +5,7 @@ mod board;
 mod batch;
 mod job;
 mod run;
+mod keep;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,8 +16,9 @@ pub use batch::{Batch, Tag};
 pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
+pub(crate) use keep::Part;
 
-use crate::cache::{SlotId, Slots};
+use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
 use crate::memory::{Budget, Permit};
 use crate::request::{Event, Generate};
@@ -27,10 +29,11 @@ use batch::Batches;
 use job::Job;
 
 /// What the worker is told.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// A request.
     Generate(Order),
+    /// Something to do between two turns.
+    Ask(Box<dyn FnOnce(&mut Worker) + Send>),
     /// End now; what runs is cancelled.
     Shutdown,
 }
@@ -117,6 +120,11 @@ impl Worker {
         self.current.clone()
     }
 
+    /// The conversations held, for those who ask before they are admitted.
+    pub(crate) fn chains(&self) -> Chains {
+        self.slots.chains()
+    }
+
     /// Works until it is told to end, or until nobody can tell it anything any more.
     pub(crate) fn run(mut self) {
         while let Some(happening) = self.select() {
@@ -145,6 +153,7 @@ impl Worker {
         match happening {
             Happening::Told(Command::Shutdown) => return false,
             Happening::Told(Command::Generate(order)) => self.start(order),
+            Happening::Told(Command::Ask(work)) => work(self),
             Happening::Turn(Turn::Decode) => self.decode(),
             Happening::Turn(Turn::Prefill { place, tokens }) => {
                 self.prefill(self.pending[place].request, tokens);

@@ -31,7 +31,6 @@ impl Worker {
         }
         let limit = order.permit.tokens() as usize;
         self.slots.start(picked.slot, &prompt, picked.cached(), limit);
-        self.show(picked.slot);
         if had > limit {
             self.session.release(self.slots.row(picked.slot), limit, had);
         }
@@ -48,15 +47,14 @@ impl Worker {
     fn make_room(&mut self, keep: SlotId) {
         let idle = |worker: &Self| worker.slots.idle_tokens(keep) as u64 * worker.facts.kv_bytes_per_token;
         while self.budget.reserved() + idle(self) > self.budget.limit() {
-            let Some(oldest) = self.slots.oldest(keep) else { return };
+            let Some(oldest) = self.slots.oldest(&[keep]) else { return };
             self.forget(oldest);
         }
     }
 
-    fn forget(&mut self, slot: SlotId) {
+    pub(super) fn forget(&mut self, slot: SlotId) {
         self.session.release(self.slots.row(slot), 0, self.slots.len(slot));
         self.slots.clear(slot);
-        self.show(slot);
     }
 
     /// Computes a part of a prompt; after the last part, chooses the first token.
@@ -80,7 +78,6 @@ impl Worker {
         }
         self.scheduler.prefilled(tokens, started.elapsed());
         self.slots.extend(slot, part);
-        self.show(slot);
         if past + tokens == prompt.len() {
             self.prefilled(slot);
         }
@@ -183,15 +180,8 @@ impl Worker {
         let swap = self.slots.finish(slot, Instant::now());
         self.regroup();
         self.swap(swap);
-        self.show(slot);
         self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
         Some(job)
-    }
-
-    /// Shows what a slot holds to those who ask what of a prompt is held. Not at each step: what is decoded is shown
-    /// when its request ends.
-    fn show(&self, slot: SlotId) {
-        self.board.show(slot, self.slots.chain(slot));
     }
 
     /// Takes out the requests that nobody waits for.
@@ -212,7 +202,6 @@ impl Worker {
         tracing::error!(error = error.0, "kv memory failed");
         for slot in slots {
             self.slots.clear(slot);
-            self.show(slot);
             if let Some(job) = self.leave(slot) {
                 job.fail(GenerateError::Session(error.0.clone()));
             }

@@ -7,25 +7,25 @@ use super::*;
 use crate::request::{Finish, Sampling, Usage};
 use crate::session::mock::{self, BLANK, Mock, POISON, Run, answer};
 
-const PER_TOKEN: u64 = 10;
+pub(super) const PER_TOKEN: u64 = 10;
 const CONTEXT: u32 = 1000;
 
-type Events = UnboundedReceiver<Result<Event, GenerateError>>;
+pub(super) type Events = UnboundedReceiver<Result<Event, GenerateError>>;
 
 /// A worker over a mock, moved by hand.
-struct Bench {
-    worker: Worker,
+pub(super) struct Bench {
+    pub(super) worker: Worker,
     commands: Sender<Command>,
     runs: Arc<Mutex<Vec<Run>>>,
     orders: u64,
 }
 
 impl Bench {
-    fn new(slots: u32) -> Self {
+    pub(super) fn new(slots: u32) -> Self {
         Self::with_budget(slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
     }
 
-    fn with_budget(slots: u32, bytes: u64) -> Self {
+    pub(super) fn with_budget(slots: u32, bytes: u64) -> Self {
         let (commands, orders) = channel(slots as usize + 1);
         let mock = Mock::new(slots as usize, 64);
         let runs = mock.runs.clone();
@@ -36,11 +36,11 @@ impl Bench {
         Self { worker, commands, runs, orders: 0 }
     }
 
-    fn order(&mut self, request: Generate, tokens: u32) -> Events {
+    pub(super) fn order(&mut self, request: Generate, tokens: u32) -> Events {
         self.tagged(request, tokens, None)
     }
 
-    fn tagged(&mut self, request: Generate, tokens: u32, tag: Option<Tag>) -> Events {
+    pub(super) fn tagged(&mut self, request: Generate, tokens: u32, tag: Option<Tag>) -> Events {
         self.orders += 1;
         let (sender, events) = unbounded_channel();
         let permit = self.worker.budget.try_reserve(tokens).unwrap();
@@ -50,12 +50,12 @@ impl Bench {
         events
     }
 
-    fn ask(&mut self, prompt: &[u32], max_tokens: u32) -> Events {
+    pub(super) fn ask(&mut self, prompt: &[u32], max_tokens: u32) -> Events {
         self.order(request(prompt, max_tokens), u32::try_from(prompt.len()).unwrap() + max_tokens)
     }
 
     /// One turn, where there is something to do: a worker with nothing to do would wait for ever.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.worker.leave_cancelled();
         if self.busy() {
             let happening = self.worker.select().unwrap();
@@ -63,12 +63,12 @@ impl Bench {
         }
     }
 
-    fn turns(&mut self, turns: usize) {
+    pub(super) fn turns(&mut self, turns: usize) {
         (0..turns).for_each(|_| self.turn());
     }
 
     /// Works until nothing is left to do.
-    fn work(&mut self) {
+    pub(super) fn work(&mut self) {
         while self.busy() {
             self.turn();
         }
@@ -80,7 +80,7 @@ impl Bench {
     }
 }
 
-fn request(prompt: &[u32], max_tokens: u32) -> Generate {
+pub(super) fn request(prompt: &[u32], max_tokens: u32) -> Generate {
     Generate {
         prompt: prompt.into(),
         max_tokens,
@@ -92,15 +92,15 @@ fn request(prompt: &[u32], max_tokens: u32) -> Generate {
 
 /// Tokens told so far, and how it ended.
 #[derive(Debug, Default)]
-struct Heard {
-    tokens: Vec<u32>,
-    cached: u32,
-    prefilled: bool,
-    done: Option<(Finish, Usage)>,
-    error: Option<GenerateError>,
+pub(super) struct Heard {
+    pub(super) tokens: Vec<u32>,
+    pub(super) cached: u32,
+    pub(super) prefilled: bool,
+    pub(super) done: Option<(Finish, Usage)>,
+    pub(super) error: Option<GenerateError>,
 }
 
-fn hear(events: &mut Events) -> Heard {
+pub(super) fn hear(events: &mut Events) -> Heard {
     let mut heard = Heard::default();
     while let Ok(event) = events.try_recv() {
         match event {
@@ -114,7 +114,7 @@ fn hear(events: &mut Events) -> Heard {
     heard
 }
 
-fn prompt(seed: u32, length: u32) -> Vec<u32> {
+pub(super) fn prompt(seed: u32, length: u32) -> Vec<u32> {
     (0..length).map(|i| (i * 7 + seed * 13 + i * i * seed) % 90).collect()
 }
 
@@ -341,66 +341,6 @@ fn idle_conversations_make_room_oldest_first() {
         let heard = hear(&mut events);
         assert_eq!((heard.cached, heard.tokens), (cached, answer(prompt, 5)));
     }
-}
-
-#[test]
-fn what_is_resident_of_a_prompt_is_known_before_it_runs() {
-    let mut bench = Bench::new(2);
-    let first = prompt(40, 70);
-    let resident = |bench: &Bench, prompt: &[u32]| bench.worker.board.resident(prompt);
-    assert_eq!(resident(&bench, &first), 0);
-    let _events = bench.ask(&first, 10);
-    bench.work();
-    // The same again: all but the last token, whose logits are needed.
-    assert_eq!(resident(&bench, &first), 69);
-    let longer = [first.clone(), answer(&first, 10), prompt(41, 5)].concat();
-    let predicted = resident(&bench, &longer);
-    assert_eq!(predicted, 79);
-    let mut events = bench.ask(&longer, 5);
-    bench.work();
-    assert_eq!(hear(&mut events).cached as usize, predicted);
-    assert_eq!(resident(&bench, &prompt(42, 30)), 0);
-}
-
-#[test]
-fn a_batch_is_told_when_its_rows_change() {
-    let mut bench = Bench::new(3);
-    let told: Arc<Mutex<Vec<Batch>>> = Arc::default();
-    let heard = told.clone();
-    bench.worker.board.watch(Box::new(move |batch| heard.lock().unwrap().push(batch)));
-    let tag = |name: &'static str| -> Option<Tag> { Some(Arc::new(name)) };
-    let _one = bench.tagged(request(&prompt(50, 20), 40), 60, tag("one"));
-    let _two = bench.tagged(request(&prompt(51, 20), 20), 40, None);
-    let _three = bench.tagged(request(&prompt(52, 20), 10), 30, tag("three"));
-    bench.work();
-    let told = told.lock().unwrap();
-    let names = |batch: &Batch| {
-        let name = |tag: &Tag| *tag.downcast_ref::<&str>().unwrap();
-        let mut names: Vec<_> = batch.tags.iter().map(name).collect();
-        names.sort_unstable();
-        names
-    };
-    // The first token of each comes from its prompt; the last row alone is no batch.
-    assert!(told.iter().all(|batch| batch.rows > 1 && batch.started <= batch.ended), "{told:?}");
-    let three: Vec<_> = told.iter().filter(|batch| batch.rows == 3).collect();
-    assert_eq!(three.len(), 1, "{told:?}");
-    assert_eq!(names(three[0]), ["one", "three"]);
-    assert_eq!(names(told.last().unwrap()), ["one"]);
-    let steps: u64 = told.iter().map(|batch| batch.steps * u64::from(batch.rows)).sum();
-    let alone = 40 + 20 + 10 - 3 - steps;
-    assert!((1..=39).contains(&alone), "{told:?}");
-}
-
-#[test]
-fn no_batch_is_told_where_nobody_has_a_tag() {
-    let mut bench = Bench::new(2);
-    let told: Arc<Mutex<Vec<Batch>>> = Arc::default();
-    let heard = told.clone();
-    bench.worker.board.watch(Box::new(move |batch| heard.lock().unwrap().push(batch)));
-    let _one = bench.ask(&prompt(50, 20), 20);
-    let _two = bench.ask(&prompt(51, 20), 20);
-    bench.work();
-    assert!(told.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod checkpoints;
+#[cfg(test)]
 mod truth;
 #[cfg(test)]
 mod demo;

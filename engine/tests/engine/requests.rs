@@ -158,3 +158,19 @@ fn shutdown_ends_what_runs_and_what_waits() {
         engine.shutdown();
     });
 }
+
+#[test]
+fn reuse_is_known_before_admission() {
+    let engine = tight();
+    let first: Vec<u32> = (0..60).map(|i| 300 + i * 3 % 100).collect();
+    assert_eq!(engine.resident_prefix(&first), 0);
+    block_on(async {
+        let answer = run(&engine, greedy(&first, 10)).await.unwrap();
+        // The last token of an answer is told, not computed.
+        let second = [&first[..], &answer.tokens, &[7, 8, 9]].concat();
+        for (prompt, held) in [(&second[..], 69), (&first[..], 59), (&first[..20], 19), (&[1, 2, 3], 0)] {
+            assert_eq!(engine.resident_prefix(prompt), held);
+            assert_eq!(run(&engine, greedy(prompt, 1)).await.unwrap().cached, held);
+        }
+    });
+}

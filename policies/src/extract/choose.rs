@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 
 use super::cues::{Kind, Speaker};
 use super::identifiers::identifiers;
+use super::ledger::Ledger;
 use super::lines::Line;
 use crate::Tokens;
 
 /// Requests, and as many other remarks, that a summary holds at most: the newest. Older ones are answered.
 const MOST_OF_A_KIND: usize = 6;
 
-/// Takes out the lines that a later correction about the same subject replaces.
-pub(super) fn without_superseded(lines: Vec<Line>) -> Vec<Line> {
+/// The lines without those that a later correction about the same subject replaces, which come second.
+pub(super) fn superseded(lines: Vec<Line>) -> (Vec<Line>, Vec<Line>) {
     let mut told: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut superseded = HashSet::new();
     for (at, line) in lines.iter().enumerate() {
@@ -25,8 +26,10 @@ pub(super) fn without_superseded(lines: Vec<Line>) -> Vec<Line> {
             earlier.push(at);
         }
     }
-    let keep: Vec<bool> = (0..lines.len()).map(|at| !superseded.contains(&at)).collect();
-    lines.into_iter().zip(keep).filter_map(|(line, keep)| keep.then_some(line)).collect()
+    let (hold, gone): (Vec<_>, Vec<_>) =
+        lines.into_iter().enumerate().partition(|(at, _)| !superseded.contains(at));
+    let lines = |part: Vec<(usize, Line)>| part.into_iter().map(|(_, line)| line).collect();
+    (lines(hold), lines(gone))
 }
 
 /// "My order is ORD-1 and my name is Ana": the name must not go with the order.
@@ -35,18 +38,29 @@ fn tells_more(text: &str) -> bool {
     [" and my ", " and our ", " and the ", " and i ", " and we "].iter().any(|joint| text.contains(joint))
 }
 
-/// The best lines that fit `max_tokens`, in their order in the conversation, joined by line ends.
-pub(super) fn fitting(lines: &[Line], max_tokens: Tokens, count: &dyn Fn(&str) -> Tokens) -> String {
-    let mut chosen = Chosen::default();
-    for at in ranked(lines) {
-        if chosen.wants(&lines[at]) {
-            let rendered = lines[at].render();
-            let tokens = count(&format!("{rendered}\n"));
-            if chosen.tokens + tokens <= max_tokens {
-                chosen.add(at, &lines[at], rendered, tokens);
-            }
-        }
-    }
+/// The best lines and names that fit `max_tokens`: lines in their order in the conversation, then a line with the names
+/// that no line holds.
+///
+/// Facts come first. Decisions and requests leave half of the room to the names; what then is left goes to whatever
+/// line is worth it: a name that a line quotes needs no second place.
+pub(super) fn fitting(
+    lines: &[Line],
+    names: &[&str],
+    max_tokens: Tokens,
+    count: &dyn Fn(&str) -> Tokens,
+) -> String {
+    let mut chosen = Chosen { count, lines: Vec::new(), ledger: Ledger::default(), seen: Seen::default() };
+    let order = ranked(lines);
+    let most = |line: &Line| match line.kind {
+        Kind::Fact => Some(max_tokens),
+        Kind::Decision | Kind::Request => Some(max_tokens / 4),
+        Kind::Detail | Kind::Remark => None,
+    };
+    chosen.take(lines, &order, most);
+    let missing: Vec<&str> =
+        names.iter().copied().filter(|name| !chosen.seen.names.contains(*name)).collect();
+    chosen.ledger = Ledger::new(&missing, max_tokens.saturating_sub(chosen.tokens()), count);
+    chosen.take(lines, &order, |_| Some(max_tokens));
     loop {
         let text = chosen.text();
         let over = count(&text).saturating_sub(max_tokens);
@@ -68,18 +82,66 @@ fn ranked(lines: &[Line]) -> Vec<usize> {
     order
 }
 
-/// The lines chosen so far.
-#[derive(Default)]
-struct Chosen {
+/// What is chosen so far.
+struct Chosen<'a> {
+    count: &'a dyn Fn(&str) -> Tokens,
     /// (place, text, tokens) in the order of choice.
     lines: Vec<(usize, String, Tokens)>,
-    tokens: Tokens,
+    ledger: Ledger<'a>,
+    seen: Seen,
+}
+
+/// What the chosen lines hold.
+#[derive(Default)]
+struct Seen {
     texts: HashSet<String>,
-    identifiers: HashSet<String>,
+    names: HashSet<String>,
     of_a_kind: HashMap<Kind, usize>,
 }
 
-impl Chosen {
+impl Chosen<'_> {
+    /// Adds lines in this order, each up to the total that it may reach; none where it is not to be taken yet.
+    fn take(&mut self, lines: &[Line], order: &[usize], most: impl Fn(&Line) -> Option<Tokens>) {
+        let mut tokens = self.tokens();
+        for &at in order {
+            let line = &lines[at];
+            let Some(most) = most(line).filter(|_| self.seen.wants(line)) else { continue };
+            let rendered = line.render();
+            let cost = (self.count)(&format!("{rendered}\n"));
+            let spared = self.ledger.cost_of(&line.text);
+            if (tokens + cost).saturating_sub(spared) <= most {
+                self.ledger.remove(&line.text);
+                self.seen.add(line);
+                self.lines.push((at, rendered, cost));
+                tokens = (tokens + cost).saturating_sub(spared);
+            }
+        }
+    }
+
+    fn tokens(&self) -> Tokens {
+        self.lines.iter().map(|(_, _, tokens)| tokens).sum::<Tokens>() + self.ledger.tokens()
+    }
+
+    /// Gives up the least valuable names, then lines, until about `tokens` are saved.
+    fn shorten(&mut self, tokens: Tokens) {
+        let mut saved = 0;
+        while saved < tokens {
+            let cost = self.ledger.pop().or_else(|| self.lines.pop().map(|(_, _, cost)| cost));
+            let Some(cost) = cost else { return };
+            saved += cost.max(1);
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines: Vec<(usize, &str)> =
+            self.lines.iter().map(|(at, text, _)| (*at, text.as_str())).collect();
+        lines.sort_unstable_by_key(|(at, _)| *at);
+        let ledger = self.ledger.line();
+        lines.iter().map(|(_, text)| *text).chain(ledger.as_deref()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Seen {
     fn wants(&self, line: &Line) -> bool {
         let limited = matches!(line.kind, Kind::Request | Kind::Remark);
         let full = limited && self.of_a_kind.get(&line.kind).is_some_and(|count| *count >= MOST_OF_A_KIND);
@@ -89,30 +151,12 @@ impl Chosen {
     /// A detail from a tool or the assistant must name something that no chosen line names.
     fn is_news(&self, line: &Line) -> bool {
         let echo = line.kind == Kind::Detail && line.speaker != Speaker::User;
-        !echo || identifiers(&line.text).iter().any(|name| !self.identifiers.contains(*name))
+        !echo || identifiers(&line.text).iter().any(|name| !self.names.contains(*name))
     }
 
-    fn add(&mut self, at: usize, line: &Line, rendered: String, tokens: Tokens) {
-        self.identifiers.extend(identifiers(&line.text).into_iter().map(str::to_owned));
+    fn add(&mut self, line: &Line) {
+        self.names.extend(identifiers(&line.text).into_iter().map(str::to_owned));
         self.texts.insert(line.text.to_lowercase());
         *self.of_a_kind.entry(line.kind).or_default() += 1;
-        self.tokens += tokens;
-        self.lines.push((at, rendered, tokens));
-    }
-
-    /// Gives up the least valuable lines until about `tokens` are saved.
-    fn shorten(&mut self, tokens: Tokens) {
-        let mut saved = 0;
-        while saved < tokens {
-            let Some((_, _, cost)) = self.lines.pop() else { return };
-            saved += cost;
-        }
-    }
-
-    fn text(&self) -> String {
-        let mut lines: Vec<(usize, &str)> =
-            self.lines.iter().map(|(at, text, _)| (*at, text.as_str())).collect();
-        lines.sort_unstable_by_key(|(at, _)| *at);
-        lines.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("\n")
     }
 }

@@ -130,7 +130,7 @@ fn is_statement(text: &str) -> bool {
 }
 
 /// "12.0" of a tool says nothing by itself; "ORD-1", "/srv" and "48213" do.
-fn tells_apart(identifier: &str) -> bool {
+pub(super) fn tells_apart(identifier: &str) -> bool {
     identifier.contains(char::is_alphabetic) || identifier.bytes().filter(u8::is_ascii_digit).count() > 3
 }
 

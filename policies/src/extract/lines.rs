@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::cues::{Kind, Speaker, is_correction, kind, subject};
+use super::ledger::names_of;
 use super::sentences::{lines, sentences};
 
 /// Pieces of one user message, and of any other one, that may outrank a mere detail: a pasted page or a long log must
@@ -65,7 +66,7 @@ pub(super) fn carried(previous: &str) -> Vec<Line> {
     let lines = previous
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty() && !is_heading(line) && !is_marker(line));
+        .filter(|line| !line.is_empty() && !is_heading(line) && !is_marker(line) && names_of(line).is_none());
     lines.map(|line| carried_line(without_bullet(line))).collect()
 }
 
@@ -85,7 +86,7 @@ fn is_heading(line: &str) -> bool {
 }
 
 /// What a policy left where it took text away tells nothing about the conversation.
-fn is_marker(line: &str) -> bool {
+pub(super) fn is_marker(line: &str) -> bool {
     line.starts_with("[plimsoll:")
 }
 

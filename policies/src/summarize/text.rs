@@ -2,7 +2,7 @@
 
 use crate::chain::Snapshot;
 use crate::conversation::Message;
-use crate::extract::{extract, identifiers};
+use crate::extract::{also_named, extract, identifiers};
 use crate::summaries::{Ask, Recorded, SUMMARY_HEADER, SpanKey, Summariser, body_of, with_header};
 use crate::tokens::Tokens;
 
@@ -34,6 +34,12 @@ pub(super) fn write(params: Summarize, snapshot: &Snapshot, history: &History) -
     }
     let last = history.epochs.iter().zip(&keys).next_back();
     Ok(Written { body, by: last.map_or("", |(epoch, key)| writer.author(epoch, key)) })
+}
+
+/// The most valuable part of a summary, for a turn that leaves it at most `limit` tokens.
+pub(super) fn shortened(params: Summarize, snapshot: &Snapshot, body: &str, limit: Tokens) -> String {
+    let nothing_new = Epoch { span: Vec::new(), tokens: 0, limit };
+    Writer { params, snapshot }.extracted(&nothing_new, body)
 }
 
 /// A text that ends in a summary: what it says itself, and what the summary says.
@@ -86,7 +92,7 @@ impl Writer<'_> {
     }
 
     fn min_span(&self) -> Tokens {
-        self.params.min_span_for(self.snapshot.window, self.snapshot.marks)
+        self.params.min_span_for(self.snapshot.limits.window, self.snapshot.marks)
     }
 
     /// Whether a model is to write this one.
@@ -176,8 +182,13 @@ impl Writer<'_> {
         let quoted: Vec<&str> = quoted.lines().filter(names_one).collect();
         let quoted = quoted.join("\n");
         let bare = source.missing(&format!("{text}\n{quoted}"));
-        let bare = bare.iter().map(|name| format!("- also named: {name}"));
-        std::iter::once(quoted).filter(|lines| !lines.is_empty()).chain(bare).collect::<Vec<_>>().join("\n")
+        let left = room.saturating_sub(self.snapshot.counter.text(&quoted));
+        let bare = also_named(&bare, left, self.snapshot.counter);
+        [Some(quoted).filter(|lines| !lines.is_empty()), bare]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// As many whole lines as the limit allows; of a single line as many characters.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use plimsoll_policies::{Chain, Refusal, Report, Tokens};
+use plimsoll_policies::{Chain, Limits, Refusal, Report, Tokens};
 use plimsoll_proxy::config::Config;
 use plimsoll_proxy::explain::{self, Explain, Explained};
 
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let explained = Explain {
         route: &route.name,
         chain: &Chain::build(&route.policy, config.policies.get(&route.policy).map_or(&[], Vec::as_slice)),
-        window: window(config, route, args.window)?,
+        limits: Limits::tokens(window(config, route, args.window)?),
         counter: counter.as_dyn(),
         summaries: &explain::NONE,
     }

@@ -36,10 +36,18 @@ pub(crate) fn estimate(model: Option<&str>) -> Counter {
 
 /// The folder that a route's prompts are counted by, where there is one.
 pub(crate) fn tokenizer<'a>(config: &'a Config, route: &Route) -> anyhow::Result<Option<&'a Path>> {
-    Ok(match &config.upstreams[&route.upstream] {
-        Upstream::Engine(engine) => Some(folder(&engine.model)?),
+    match &config.upstreams[&route.upstream] {
+        Upstream::Engine(engine) => Ok(Some(folder(&engine.model)?)),
+        Upstream::Http(http) => Ok(http.tokenizer.as_deref()),
+    }
+}
+
+/// The folder that an upstream's prompts are counted by, where there is one.
+pub(crate) fn tokenizer_of(upstream: &Upstream) -> Option<&Path> {
+    match upstream {
+        Upstream::Engine(engine) => folder(&engine.model).ok(),
         Upstream::Http(http) => http.tokenizer.as_deref(),
-    })
+    }
 }
 
 fn folder(paths: &ModelPaths) -> anyhow::Result<&Path> {

@@ -12,6 +12,7 @@ pub(super) struct Tally {
     pub(super) requests: u64,
     pub(super) sent: Tokens,
     pub(super) prefilled: Tokens,
+    pub(super) again: Tokens,
     pub(super) breaks: u64,
     pub(super) cuts: u64,
     pub(super) peak: Tokens,
@@ -28,6 +29,7 @@ impl Tally {
         self.requests += other.requests;
         self.sent += other.sent;
         self.prefilled += other.prefilled;
+        self.again += other.again;
         self.breaks += other.breaks;
         self.cuts += other.cuts;
         self.peak = self.peak.max(other.peak);
@@ -57,6 +59,9 @@ pub struct Row {
     pub sent: Tokens,
     /// Tokens of them that the conversation's former prompt did not begin with.
     pub prefilled: Tokens,
+    /// Tokens of them that are no news: each request's beyond what the client's history grew by. A conversation that is
+    /// never cut has none.
+    pub again: Tokens,
     /// The share of the tokens sent that the former prompt began with, from 0 to 1.
     pub reuse: f64,
     /// Prompts that do not begin with all of the former one.
@@ -102,6 +107,7 @@ impl Row {
             requests: tally.requests,
             sent: tally.sent,
             prefilled: tally.prefilled,
+            again: tally.again,
             reuse: if tally.sent == 0 { 0.0 } else { 1.0 - ratio(tally.prefilled, tally.sent) },
             breaks: tally.breaks,
             cuts: tally.cuts,

@@ -49,7 +49,7 @@ pub use load::{LoadFacts, LoadSpan};
 pub use names::GenAi;
 pub use otlp::{Otlp, Protocol};
 pub use policy::{PolicySpan, Segments, SummarizeSpan};
-pub use readings::{Component, EngineReadings};
+pub use readings::{Component, EngineReadings, TemplateReading};
 pub use recent::{ActionSummary, RequestSummary, Totals};
 pub use record::{
     Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
@@ -130,7 +130,8 @@ struct Shared {
     capture_content: bool,
     instruments: Instruments,
     recent: Recent,
-    source: Arc<Source>,
+    source: Arc<Source<EngineReadings>>,
+    templates: Arc<Source<TemplateReading>>,
     exports: Exports,
 }
 
@@ -141,9 +142,10 @@ impl Telemetry {
     /// The endpoint or a header is not usable, or a thread cannot be started.
     pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
         let exports = Exports::start(config)?;
-        let source = Arc::new(Source::default());
+        let (source, templates) = (Arc::new(Source::default()), Arc::new(Source::default()));
         let meter = exports.meter();
         readings::register(&meter, &source);
+        readings::register_templates(&meter, Arc::clone(&templates));
         Ok(Self(Arc::new(Shared {
             tracer: exports.tracer(),
             gen_ai: config.gen_ai.names(),
@@ -153,6 +155,7 @@ impl Telemetry {
             instruments: Instruments::new(&meter, config.gen_ai.names()),
             recent: Recent::default(),
             source,
+            templates,
             exports,
         })))
     }
@@ -186,6 +189,11 @@ impl Telemetry {
     /// and must not own this telemetry, or neither is ever dropped.
     pub fn observe(&self, read: impl Fn() -> Vec<EngineReadings> + Send + Sync + 'static) {
         self.0.source.set(Box::new(read));
+    }
+
+    /// Where the gauge of the chat templates is read from; as [`Telemetry::observe`].
+    pub fn observe_templates(&self, read: impl Fn() -> Vec<TemplateReading> + Send + Sync + 'static) {
+        self.0.templates.set(Box::new(read));
     }
 
     /// Configuration number `generation` is in use.

@@ -46,6 +46,7 @@ pub(super) mod attr {
     pub(crate) const PROVIDER: &str = "plimsoll.device.provider";
     pub(crate) const WEIGHTS: &str = "plimsoll.vram.weights";
     pub(crate) const KV_PER_TOKEN: &str = "plimsoll.kv.bytes_per_token";
+    pub(crate) const TEMPLATE_SHAPE: &str = "plimsoll.template.shape";
     pub(crate) const RELOAD_RESULT: &str = "plimsoll.config.result";
 
     // The policy.
@@ -241,6 +242,12 @@ pub(super) mod metrics {
         metric("plimsoll.admission.wait", "s", "Time a request waited for memory");
     pub(crate) const KV_USAGE: Metric = metric("plimsoll.kv.usage", "1", "Used share of the KV cache");
     pub(crate) const VRAM_USAGE: Metric = metric("plimsoll.vram.usage", "By", "Model memory by component");
+
+    pub(crate) const TEMPLATE_STABLE: Metric = metric(
+        "plimsoll.template.stable",
+        "1",
+        "Whether a model's chat template keeps the start of a growing prompt, by shape of conversation: 1 or 0",
+    );
 
     pub(crate) const GENERATION: Metric =
         metric("plimsoll.config.generation", "{generation}", "Number of the configuration in use");

@@ -35,32 +35,48 @@ pub struct Component {
     pub bytes: u64,
 }
 
-type Read = Box<dyn Fn() -> Vec<EngineReadings> + Send + Sync>;
+/// One shape of conversation under one upstream's chat template.
+#[derive(Debug, Clone)]
+pub struct TemplateReading {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// `chat`, `tools`, `date`, ...: a metric label.
+    pub shape: &'static str,
+    /// Whether the start of a growing prompt stays as it is.
+    pub stable: bool,
+}
 
-/// Where the readings come from, once the engines are there.
-#[derive(Default)]
-pub(super) struct Source(OnceLock<Read>);
+type Read<R> = Box<dyn Fn() -> Vec<R> + Send + Sync>;
 
-impl Source {
-    pub(super) fn set(&self, read: Read) {
+/// Where readings come from, once there is something to read.
+pub(super) struct Source<R>(OnceLock<Read<R>>);
+
+impl<R> Default for Source<R> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<R> Source<R> {
+    pub(super) fn set(&self, read: Read<R>) {
         // The first source stays; a reload changes what it returns.
         let _ = self.0.set(read);
     }
 
     /// A panic here would end the metrics thread and with it all metrics: it costs this reading only.
-    fn read(&self) -> Vec<EngineReadings> {
+    fn read(&self) -> Vec<R> {
         let Some(read) = self.0.get() else { return Vec::new() };
         catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
     }
 }
 
-pub(super) fn register(meter: &Meter, source: &Arc<Source>) {
+pub(super) fn register(meter: &Meter, source: &Arc<Source<EngineReadings>>) {
     queue_depth(meter, Arc::clone(source));
     kv_usage(meter, Arc::clone(source));
     memory(meter, Arc::clone(source));
 }
 
-fn queue_depth(meter: &Meter, source: Arc<Source>) {
+fn queue_depth(meter: &Meter, source: Arc<Source<EngineReadings>>) {
     let _registered = meter
         .i64_observable_up_down_counter(metrics::QUEUE_DEPTH.name)
         .with_unit(metrics::QUEUE_DEPTH.unit)
@@ -73,7 +89,7 @@ fn queue_depth(meter: &Meter, source: Arc<Source>) {
         .build();
 }
 
-fn kv_usage(meter: &Meter, source: Arc<Source>) {
+fn kv_usage(meter: &Meter, source: Arc<Source<EngineReadings>>) {
     let _registered = meter
         .f64_observable_gauge(metrics::KV_USAGE.name)
         .with_unit(metrics::KV_USAGE.unit)
@@ -86,7 +102,7 @@ fn kv_usage(meter: &Meter, source: Arc<Source>) {
         .build();
 }
 
-fn memory(meter: &Meter, source: Arc<Source>) {
+fn memory(meter: &Meter, source: Arc<Source<EngineReadings>>) {
     let _registered = meter
         .i64_observable_up_down_counter(metrics::VRAM_USAGE.name)
         .with_unit(metrics::VRAM_USAGE.unit)
@@ -101,6 +117,23 @@ fn memory(meter: &Meter, source: Arc<Source>) {
                     ];
                     observer.observe(signed(component.bytes), &labels);
                 }
+            }
+        })
+        .build();
+}
+
+pub(super) fn register_templates(meter: &Meter, source: Arc<Source<TemplateReading>>) {
+    let _registered = meter
+        .u64_observable_gauge(metrics::TEMPLATE_STABLE.name)
+        .with_unit(metrics::TEMPLATE_STABLE.unit)
+        .with_description(metrics::TEMPLATE_STABLE.help)
+        .with_callback(move |observer| {
+            for reading in source.read() {
+                let labels = [
+                    KeyValue::new(attr::UPSTREAM, reading.upstream.to_string()),
+                    KeyValue::new(attr::TEMPLATE_SHAPE, reading.shape),
+                ];
+                observer.observe(u64::from(reading.stable), &labels);
             }
         })
         .build();

@@ -240,13 +240,14 @@ fn shortfalls(floors: &[Floor], rows: &[&Row]) -> Vec<String> {
     all
 }
 
-const HEADER: [&str; 15] = [
+const HEADER: [&str; 16] = [
     "policy",
     "window",
     "counted",
     "requests",
     "sent",
     "prefilled",
+    "again",
     "reuse",
     "breaks",
     "cuts",
@@ -273,6 +274,7 @@ fn print_table(rows: &[Row], conversations: usize) {
             row.requests.to_string(),
             row.sent.to_string(),
             row.prefilled.to_string(),
+            row.again.to_string(),
             share(format!("{:.1} %", row.reuse * 100.0)),
             row.breaks.to_string(),
             row.cuts.to_string(),

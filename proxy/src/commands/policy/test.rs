@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use plimsoll_policies::config::{Step, resolve};
-use plimsoll_policies::{Chain, Context};
+use plimsoll_policies::{Chain, Context, Limits};
 use plimsoll_proxy::assemble;
 use plimsoll_proxy::cases::{self, Case, Checked, Policy};
 use plimsoll_proxy::config::Config;
@@ -115,7 +115,11 @@ impl Bench<'_> {
         let given = case.given.request(text).context("`given` is not a chat request")?;
         let counter = self.counter(case.tokenizer.as_ref().map(beside), explain::model(&given.to_json()))?;
         let (name, steps) = self.steps(&case.policy)?;
-        let context = Context { window: case.window, counter: counter.as_dyn(), summaries: &explain::NONE };
+        let context = Context {
+            limits: Limits::tokens(case.window),
+            counter: counter.as_dyn(),
+            summaries: &explain::NONE,
+        };
         let outcome = explain::apply(&Chain::build(name, &steps), &given, &context);
         Ok(case.want.check(&outcome))
     }
