@@ -63,3 +63,7 @@ impl Worker {
         self.batches.regroup(tags, rows, &self.board);
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;
