@@ -12,7 +12,8 @@ use tokio::task::JoinError;
 
 use crate::config::Mode;
 use crate::count::{Counted, Counter};
-use crate::live::Route;
+use crate::explain::Entry;
+use crate::live::{Live, Route, mode_name};
 use crate::parse::{Call, Envelope, Work};
 use crate::telemetry::{PolicySpan, RequestSpan};
 
@@ -57,7 +58,8 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
     let mut report = None;
     if let (Some(chat), Some(counter)) = (work.chat_mut(), counter) {
         let summaries = envelope.live.summaries.clone();
-        let rule = Rule { route: envelope.route.clone(), summaries, counter, mode: envelope.mode };
+        let live = envelope.live.clone();
+        let rule = Rule { route: envelope.route.clone(), live, summaries, counter, mode: envelope.mode };
         let (conversation, made) = run(&rule, chat.conversation.clone(), &envelope.record).await?;
         report = made;
         if envelope.mode == Mode::Enforce {
@@ -77,10 +79,12 @@ async fn run(
     let span = record.policy(&rule.route.policy);
     match rule.settle(&conversation, &span).await {
         Ok((governed, report)) => {
+            rule.explain(record, &conversation, Ok((&governed, &report)));
             span.finish(facts::of(&report, rule.mode, started.elapsed()));
             Ok((governed, Some(report)))
         }
         Err(GovernError::Refused(refusal)) => {
+            rule.explain(record, &conversation, Err(&refusal));
             span.finish(facts::refused(&refusal, rule, started.elapsed()));
             if rule.mode == Mode::Shadow { Ok((conversation, None)) } else { Err(refusal.into()) }
         }
@@ -94,12 +98,25 @@ async fn run(
 /// A route's policy with what it needs to run.
 struct Rule {
     route: Arc<Route>,
+    live: Arc<Live>,
     summaries: Arc<SummaryMemo>,
     counter: Counter,
     mode: Mode,
 }
 
 impl Rule {
+    /// Keeps what was done, for `plimsoll explain --request ID`.
+    fn explain(
+        &self,
+        record: &RequestSpan,
+        before: &Conversation,
+        outcome: Result<(&Conversation, &Report), &Refusal>,
+    ) {
+        let (id, route) = (record.record().id.clone(), self.route.name.clone());
+        let entry = Entry::new(id, route, mode_name(self.mode), before, outcome);
+        self.live.explained.keep(self.live.explain, entry);
+    }
+
     /// Applies the chain until every summary that it asks for is there.
     async fn settle(
         &self,

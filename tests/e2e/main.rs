@@ -13,6 +13,7 @@ mod ground_truth;
 mod monitoring;
 mod operations;
 mod policy_commands;
+mod policy_files;
 mod routes;
 mod status;
 mod summaries;

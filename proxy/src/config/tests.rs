@@ -28,8 +28,13 @@ pub(super) fn parse(text: &str) -> Result<Loaded, Faults> {
     Config::parse(text, &sources(directory().path()))
 }
 
+/// The faults of a text, without the file and the line that each begins with.
 pub(super) fn faults(text: &str) -> String {
-    parse(text).expect_err("a fault").to_string()
+    let mut all = parse(text).expect_err("a fault");
+    for fault in &mut all.faults {
+        (fault.file, fault.line) = (None, None);
+    }
+    all.to_string()
 }
 
 /// The smallest configuration, with more lines.
@@ -79,6 +84,29 @@ fn the_shipped_comments_are_valid() {
     assert_eq!(loaded.config.routes.len(), 2);
 }
 
+/// Parts of configurations, each as a user would paste it beside an upstream and a route.
+#[test]
+fn the_blocks_of_the_readme_are_valid() {
+    let text = fs::read_to_string(repository().join("README.md")).expect("readable");
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let has = |key: &str| block.lines().any(|line| line.starts_with(key));
+        let mut whole = block.to_owned();
+        if !has("upstreams:") {
+            whole += "\nupstreams: { local: { engine: { model: model } } }\n";
+        }
+        if !has("routes:") {
+            whole += "\nroutes: [ { name: default, upstream: local } ]\n";
+        }
+        let directory = directory();
+        fs::create_dir(directory.path().join("policies.d")).expect("a folder");
+        let loaded = Config::parse(&whole, &sources(directory.path()));
+        assert!(loaded.is_ok(), "{}\n{whole}", loaded.expect_err("faults"));
+    }
+}
+
 /// Every option of the schema is shown in the shipped file, each with the schema's default.
 #[test]
 fn the_shipped_configuration_shows_every_option() {
@@ -87,6 +115,7 @@ fn the_shipped_configuration_shows_every_option() {
     let definitions = schema["$defs"].as_object().expect("definitions").iter();
     let ours = [
         "Engine",
+        "Explain",
         "Limits",
         "Listen",
         "Log",
@@ -111,6 +140,7 @@ fn the_shipped_configuration_shows_every_option() {
 fn defaults_are_those_of_the_design() {
     let loaded = parse(&with("")).expect("valid");
     insta::assert_yaml_snapshot!(loaded.redacted, @r#"
+    include: []
     listen:
       data: "127.0.0.1:7480"
       admin: "127.0.0.1:7490"
@@ -145,10 +175,14 @@ fn defaults_are_those_of_the_design() {
       body: 32MiB
       head: 64KiB
       head_timeout: 30s
+      body_idle: 30s
       connections: 4096
       requests: 1024
       queue_wait: 30s
       drain: 30s
+    explain:
+      keep: 256
+      capture: ~
     runtime:
       onnxruntime: ~
     log:
@@ -167,17 +201,17 @@ routes:
   - { name: default, upstream: vlm, policy: chats }
 limits: { body: 32 potatoes }
 ";
-    insta::assert_snapshot!(faults(text), @r"
+    insta::assert_snapshot!(parse(text).expect_err("faults").to_string(), @r"
     `config.yaml` has 5 faults
-    limits.body: `32 potatoes` is not a size
+    config.yaml:7: limits.body: `32 potatoes` is not a size
       hint: a number of bytes, or with a unit: `64KiB`, `32MiB`, `2GiB`
-    listen.data: `127.0.0.1` is not an address
+    config.yaml:2: listen.data: `127.0.0.1` is not an address
       hint: an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`
-    routes[0].policy: no policy and no preset is named `chats`
+    config.yaml:6: routes[0].policy: no policy and no preset is named `chats`
       hint: did you mean `chat`?
-    routes[0].upstream: no upstream is named `vlm`
+    config.yaml:6: routes[0].upstream: no upstream is named `vlm`
       hint: did you mean `vllm`?
-    upstreams.vllm.contxt: unknown option
+    config.yaml:4: upstreams.vllm.contxt: unknown option
       hint: did you mean `context`?
     ");
 }
@@ -190,6 +224,8 @@ fn faults_are_data_too() {
       "file": "config.yaml",
       "faults": [
         {
+          "file": "config.yaml",
+          "line": 3,
           "path": "limts",
           "message": "unknown option",
           "hint": "did you mean `limits`?"
@@ -202,7 +238,7 @@ fn faults_are_data_too() {
 #[test]
 fn a_file_that_is_not_there_is_a_fault() {
     let faults = Config::load(&sources(directory().path())).expect_err("a fault").to_string();
-    assert!(faults.starts_with("`config.yaml` has 1 fault\ncannot be read: "), "{faults}");
+    assert!(faults.starts_with("`config.yaml` has 1 fault\nconfig.yaml: cannot be read: "), "{faults}");
 }
 
 #[test]
@@ -289,14 +325,28 @@ fn what_needs_a_restart_is_named() {
     let directory = directory();
     let of = |text: &str| Config::parse(text, &sources(directory.path())).expect("valid").config;
     let old = of(&with(""));
-    assert_eq!(needs_restart(&old, &old), Vec::<String>::new());
+    // The engine runs as it was started.
+    let needs = |new: &str| {
+        let new = of(new);
+        let runs = |name: &str| match old.upstreams.get(name)? {
+            Upstream::Engine(engine) => Some(engine),
+            Upstream::Http(_) => None,
+        };
+        needs_restart(&old, &new, runs)
+    };
+    assert_eq!(needs(&with("")), Vec::<String>::new());
     let live = with("limits: {body: 1MiB, drain: 1s}")
         .replace("upstream: a}", "upstream: a, mode: shadow, policy: chat}");
-    assert_eq!(needs_restart(&old, &of(&live)), Vec::<String>::new());
+    assert_eq!(needs(&live), Vec::<String>::new());
     let restart = with("listen: {data: '127.0.0.1:1'}\nlog: {level: debug}")
         .replace("{model: model}", "{model: model, slots: 2}");
-    assert_eq!(needs_restart(&old, &of(&restart)), ["listen.data", "log", "upstreams.a.engine"]);
-    assert_eq!(needs_restart(&old, &of(&http(""))), ["upstreams.a.engine"]);
+    assert_eq!(needs(&restart), ["listen.data", "log", "upstreams.a.engine"]);
+    // What goes or comes needs none.
+    assert_eq!(needs(&http("")), Vec::<String>::new());
+    assert_eq!(
+        needs(&with("").replace("a: {", "b: {").replace("upstream: a", "upstream: b")),
+        Vec::<String>::new()
+    );
 }
 
 fn trees() -> impl Strategy<Value = Value> {

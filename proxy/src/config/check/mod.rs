@@ -5,6 +5,7 @@ mod upstreams;
 mod engine;
 mod routes;
 mod policies;
+mod sense;
 mod process;
 
 use std::path::{Path as FilePath, PathBuf};
@@ -38,9 +39,11 @@ impl Check<'_> {
         let routes = self.routes(raw, &policies);
         let telemetry = self.telemetry(&raw.telemetry);
         let limits = self.limits(&raw.limits);
+        let explain = self.explain(&raw.explain);
         let runtime = self.runtime(&raw.runtime);
         let log = self.log(&raw.log);
         self.unused(raw);
+        self.fits_windows(raw);
         Some(Config {
             listen: listen?,
             upstreams,
@@ -48,6 +51,7 @@ impl Check<'_> {
             policies,
             telemetry: telemetry?,
             limits: limits?,
+            explain: explain?,
             runtime: runtime?,
             log: log?,
         })

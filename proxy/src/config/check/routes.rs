@@ -27,7 +27,9 @@ impl Check<'_> {
                     self.fits_upstream(&at, route, upstream);
                     self.has_window(route, upstream, policies);
                 }
-                self.route(&at, route)
+                let checked = self.route(&at, route)?;
+                self.meets_conversations(&at, route, &checked.matches, policies);
+                Some(checked)
             })
             .collect()
     }
