@@ -158,7 +158,7 @@ impl Documents {
 
     /// Says in which file and on which line a fault stands, where that is not known yet.
     pub(super) fn locate(&self, fault: &mut Fault) {
-        if fault.file.is_some() {
+        if !fault.is_unplaced() {
             return;
         }
         let owner = fault.at().policy().and_then(|name| self.owners.get(name)).copied().unwrap_or(0);

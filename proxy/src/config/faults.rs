@@ -22,15 +22,18 @@ pub struct Fault {
     pub message: String,
     /// How to put it right.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     #[serde(skip)]
     at: Path,
+    /// Whether no file is to blame.
+    #[serde(skip)]
+    outside: bool,
 }
 
 impl Fault {
     pub(super) fn new(at: Path, message: impl Into<String>) -> Self {
         let message = cut_quoted(&message.into());
-        Self { file: None, line: None, path: at.to_string(), message, hint: None, at }
+        Self { file: None, line: None, path: at.to_string(), message, hint: None, at, outside: false }
     }
 
     /// Names the file.
@@ -45,6 +48,16 @@ impl Fault {
         self
     }
 
+    /// Says that a variable or an override is at fault, and no file.
+    pub(super) fn outside(self) -> Self {
+        Self { outside: true, ..self }
+    }
+
+    /// Whether it is not known yet which file is at fault.
+    pub(super) fn is_unplaced(&self) -> bool {
+        self.file.is_none() && !self.outside
+    }
+
     /// Shows another path than the one that is at fault in the merged tree.
     pub(super) fn shown_as(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
@@ -57,12 +70,12 @@ impl Fault {
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into_boxed_str());
         self
     }
 
     pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.or(self.hint);
+        self.hint = hint.map(String::into_boxed_str).or(self.hint);
         self
     }
 

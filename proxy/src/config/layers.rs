@@ -37,8 +37,6 @@ impl Merged {
         let origin = self.origins.iter().rfind(|(path, _)| path.holds(fault.at()) || fault.at() == path);
         match origin {
             Some((_, origin)) => fault.message.push_str(&format!(" (set by `{origin}`)")),
-            // A variable that found no place has said so itself.
-            None if fault.message.contains(" (set by `") => {}
             None => documents.locate(fault),
         }
     }
@@ -154,6 +152,7 @@ impl Layers<'_> {
                 Ok((path, value)) => self.assign(&path, text.split('=').next().unwrap_or(text), &value)?,
                 Err(why) => self.findings.fault(
                     Fault::new(Path::of(&[text.split('=').next().unwrap_or(text)]), why)
+                        .outside()
                         .hint("an override is `path=value`, such as `routes.default.mode=shadow`"),
                 ),
             }
@@ -169,7 +168,7 @@ impl Layers<'_> {
                 self.add(path, value);
             }
             Err(why) => {
-                let fault = Fault::new(written.clone(), format!("{why} (set by `{origin}`)"));
+                let fault = Fault::new(written.clone(), format!("{why} (set by `{origin}`)")).outside();
                 self.findings.fault(fault);
             }
         }

@@ -203,4 +203,6 @@ mod explained_tests;
 #[cfg(test)]
 mod include_tests;
 #[cfg(test)]
+mod shipped_tests;
+#[cfg(test)]
 mod tests;
