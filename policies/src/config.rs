@@ -73,6 +73,21 @@ impl Step {
         }
     }
 
+    /// What is wrong with its parameters, and what would be right.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        match self {
+            Self::NormalizePrefix(_) | Self::DropImages(_) => None,
+            Self::ReserveOutput(params) => params.fault(),
+            Self::CapToolOutput(params) => params.fault(),
+            Self::ClearToolUses(params) => params.fault(),
+            Self::TrimTurns(params) => params.fault(),
+            Self::Summarize(params) => params.fault(),
+            Self::RejectOver(params) => params.fault(),
+            Self::FitContext(params) => params.fault(),
+        }
+    }
+
     /// What it does, in a word.
     pub(crate) fn action(&self) -> &'static str {
         match self {
@@ -278,17 +293,7 @@ fn check(policy: &str, steps: &[Step]) -> Result<(), PolicyFault> {
         if steps[..index].iter().any(|other| other.name() == name) {
             return Err(PolicyFault::Duplicate { policy, step: name });
         }
-        let fault = match step {
-            Step::NormalizePrefix(_) | Step::DropImages(_) => None,
-            Step::ReserveOutput(params) => params.fault(),
-            Step::CapToolOutput(params) => params.fault(),
-            Step::ClearToolUses(params) => params.fault(),
-            Step::TrimTurns(params) => params.fault(),
-            Step::Summarize(params) => params.fault(),
-            Step::RejectOver(params) => params.fault(),
-            Step::FitContext(params) => params.fault(),
-        };
-        if let Some(what) = fault {
+        if let Some(what) = step.fault() {
             return Err(PolicyFault::Parameter { policy, step: name, what });
         }
     }

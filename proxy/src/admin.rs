@@ -6,7 +6,7 @@ mod page;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Listen, Watch};
-use crate::explain::{self, ExplainError};
+use crate::cut::cut;
+use crate::explain::{self, ExplainError, Show};
 use crate::live::{Live, Shared};
 use crate::readings;
 
@@ -53,6 +54,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .route("/state", get(state))
         .route("/config", get(config))
         .route("/explain", post(explain))
+        .route("/explain/{id}", get(explain_request))
         .layer(DefaultBodyLimit::max(limit))
         .layer(middleware::from_fn_with_state(admin.clone(), guard::token));
     let open = Router::new()
@@ -130,6 +132,27 @@ struct ExplainQuery {
     route: Option<String>,
     #[serde(default)]
     messages: bool,
+    #[serde(default)]
+    diff: bool,
+}
+
+impl ExplainQuery {
+    fn show(&self) -> Show {
+        Show { messages: self.messages, diff: self.diff }
+    }
+}
+
+/// What was done with a request of the last ones, by the id in its answer's head.
+async fn explain_request(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Query(query): Query<ExplainQuery>,
+) -> Result<Json<Value>, ExplainError> {
+    let live = admin.live();
+    match live.explained.get(&id) {
+        Some(entry) => Ok(Json(entry.to_json(query.show()))),
+        None => Err(ExplainError::NotKept { id: cut(&id).into_owned(), keep: live.explain.keep }),
+    }
 }
 
 /// What the live configuration would do with a request. No model runs, nothing is forwarded.
@@ -139,17 +162,18 @@ async fn explain(
     body: String,
 ) -> Result<Json<Value>, ExplainError> {
     let live = admin.live();
-    let explained =
-        tokio::task::spawn_blocking(move || explain::live(&live, query.route.as_deref(), body.into()))
-            .await
-            .map_err(ExplainError::Crashed)??;
-    Ok(Json(explained.to_json(query.messages)))
+    let explain = move || {
+        let explained = explain::live(&live, query.route.as_deref(), body.into())?;
+        Ok::<_, ExplainError>(explained.to_json(query.show()))
+    };
+    Ok(Json(tokio::task::spawn_blocking(explain).await.map_err(ExplainError::Crashed)??))
 }
 
 impl IntoResponse for ExplainError {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Crashed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotKept { .. } => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,
         };
         (status, Json(json!({"error": {"message": self.to_string()}}))).into_response()

@@ -100,8 +100,26 @@ pub enum NotAdmitted {
     Waited(Duration),
 }
 
+/// Why a call may not run, and the member of its body that is at fault.
+#[derive(Debug, Error)]
+#[error("{why}")]
+pub struct AdmitFault {
+    /// `messages` or `prompt`.
+    pub param: &'static str,
+    /// What is wrong.
+    pub why: NotAdmitted,
+}
+
 /// Reserves what a call needs on the embedded engine; other calls pass.
-pub async fn admit(governed: Governed) -> Result<Admitted, NotAdmitted> {
+pub async fn admit(governed: Governed) -> Result<Admitted, AdmitFault> {
+    let param = match &governed.work {
+        Work::Generate { input: Input::Text(_), .. } => "prompt",
+        _ => "messages",
+    };
+    run(governed).await.map_err(|why| AdmitFault { param, why })
+}
+
+async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     let Governed { envelope, work, report } = governed;
     let (engine, input, options) = match work {
         Work::Generate { engine, input, options } => (engine, input, options),

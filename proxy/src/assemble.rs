@@ -71,6 +71,11 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
         };
         upstreams.insert(name.as_str(), upstream);
     }
+    let in_force = |name: &str| match &upstreams.get(name)?.kind {
+        Kind::Engine(engine) => Some(&engine.settings),
+        Kind::Http(_) => None,
+    };
+    let needs_restart = needs_restart(&shared.started, config, in_force);
     let routes = config.routes.iter().map(|settings| Arc::new(route(settings, config, &upstreams))).collect();
     Ok(Live {
         routes,
@@ -78,26 +83,36 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
         limits: config.limits,
         summaries: former.summaries.clone(),
         kept: shared.kept.clone(),
+        explained: former.explained.clone(),
+        explain: config.explain,
         revision: Revision {
             generation: former.revision.generation + 1,
             hash: loaded.hash.clone(),
             redacted: loaded.redacted.clone(),
-            needs_restart: needs_restart(&shared.started, config),
+            needs_restart,
         },
     })
 }
 
 impl Live {
     /// Before the first configuration is live: nothing is served.
-    pub fn nothing(limits: config::Limits) -> Self {
+    pub fn nothing(config: &Config) -> Self {
         let revision = Revision {
             generation: 0,
             hash: String::new(),
             redacted: serde_json::Value::Null,
             needs_restart: Vec::new(),
         };
-        let (summaries, kept) = (Arc::default(), Arc::default());
-        Self { routes: Vec::new(), upstreams: Vec::new(), limits, summaries, kept, revision }
+        Self {
+            routes: Vec::new(),
+            upstreams: Vec::new(),
+            limits: config.limits,
+            summaries: Arc::default(),
+            kept: Arc::default(),
+            explained: Arc::default(),
+            explain: config.explain,
+            revision,
+        }
     }
 }
 
@@ -135,6 +150,7 @@ fn engine(
     let embedded = Embedded {
         name: settings.name.clone(),
         key: name.to_owned(),
+        settings: settings.clone(),
         engine,
         counter: counter.clone(),
         loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),

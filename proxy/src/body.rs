@@ -14,6 +14,8 @@ use tokio::io::AsyncReadExt;
 use tokio::time::Sleep;
 use tower::BoxError;
 
+use crate::cut::cut;
+
 /// A request or response body of the data listener.
 pub type Body = UnsyncBoxBody<Bytes, BrokenOff>;
 
@@ -28,6 +30,17 @@ impl BrokenOff {
     pub fn new(reason: impl Into<BoxError>) -> Self {
         Self(reason.into())
     }
+}
+
+/// Nothing came for too long.
+#[derive(Debug, Error)]
+#[error("nothing came for {}", humantime::format_duration(*.0))]
+pub struct Paused(Duration);
+
+/// How long a body had paused before it was broken off, where that lies beneath an error.
+pub fn paused(error: &(dyn std::error::Error + 'static)) -> Option<Duration> {
+    let chain = std::iter::successors(Some(error), |error| (*error).source());
+    chain.filter_map(|error| error.downcast_ref::<Paused>()).map(|paused| paused.0).next()
 }
 
 /// A body that is already whole.
@@ -59,6 +72,15 @@ pub enum BodyError {
         /// The coding that failed.
         coding: &'static str,
     },
+    /// The client paused for longer than `limits.body_idle`.
+    #[error(
+        "nothing came of the request body for {}: send it without such a pause",
+        humantime::format_duration(*.after)
+    )]
+    Idle {
+        /// The time it had.
+        after: Duration,
+    },
     /// The client stopped sending.
     #[error("the request body ended early: {0}")]
     Broken(BoxError),
@@ -78,7 +100,10 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     let original = match Limited::new(body, limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(BodyError::TooLarge { limit }),
-        Err(error) => return Err(BodyError::Broken(error)),
+        Err(error) => {
+            let after = paused(error.as_ref());
+            return Err(after.map_or_else(|| BodyError::Broken(error), |after| BodyError::Idle { after }));
+        }
     };
     let mut decoded = original.clone();
     for coding in codings(headers)?.into_iter().rev() {
@@ -126,7 +151,7 @@ impl Coding {
 
 /// The codings a body went through, in the order they were applied.
 fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, BodyError> {
-    let unknown = |coding: &str| BodyError::UnknownCoding { coding: coding.to_owned() };
+    let unknown = |coding: &str| BodyError::UnknownCoding { coding: cut(coding).into_owned() };
     let mut found = Vec::new();
     for value in headers.get_all(CONTENT_ENCODING) {
         let value = value.to_str().map_err(|_| unknown("?"))?;
@@ -234,10 +259,7 @@ impl http_body::Body for Impatient {
         }
         let patience = self.patience;
         let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        pause.as_mut().poll(cx).map(|()| {
-            let pause = humantime::format_duration(patience);
-            Some(Err(BrokenOff::new(format!("nothing came for {pause}"))))
-        })
+        pause.as_mut().poll(cx).map(|()| Some(Err(BrokenOff::new(Paused(patience)))))
     }
 
     fn is_end_stream(&self) -> bool {

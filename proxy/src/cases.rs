@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
+use crate::config;
 use crate::explain;
 use crate::replay::said;
 
@@ -224,12 +225,24 @@ impl Checked {
     }
 }
 
-/// The cases of a file, a list in YAML.
+/// A file of policies, as far as cases go.
+#[derive(Deserialize)]
+struct Beside {
+    #[serde(default)]
+    cases: Vec<Case>,
+}
+
+/// The cases of a file: a list in YAML, or the `cases` of a file of policies.
 ///
 /// # Errors
 /// What is wrong, with its line.
 pub fn read(text: &str) -> Result<Vec<Case>, String> {
-    let cases: Vec<Case> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let cases = if config::is_policies("", text) {
+        serde_saphyr::from_str::<Beside>(text).map(|file| file.cases)
+    } else {
+        serde_saphyr::from_str(text)
+    };
+    let cases: Vec<Case> = cases.map_err(|error| error.to_string())?;
     match cases.iter().find(|case| case.want.is_empty()) {
         Some(case) => Err(format!(
             "case `{}` wants nothing: say `actions`, `tokens_after`, `messages`, `contains`, `lacks` or `refused: true`",

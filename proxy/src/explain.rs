@@ -1,5 +1,8 @@
 //! What a policy would do with a conversation: the chain is run, nothing is forwarded, no model writes a summary.
 
+mod diff;
+mod ring;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +15,9 @@ use thiserror::Error;
 use tokio::task::JoinError;
 
 use crate::live::Live;
+
+pub use diff::diff;
+pub use ring::{Entry, Ring};
 
 /// The chain, and what it needs to be run.
 pub struct Explain<'a> {
@@ -50,6 +56,17 @@ pub enum ExplainError {
         name: String,
         /// The names there are.
         known: String,
+    },
+    /// The request's report is not there.
+    #[error(
+        "no report of request `{id}`: the last {keep} that a policy saw are kept (`explain.keep`), in the process that \
+         served them"
+    )]
+    NotKept {
+        /// The id asked for.
+        id: String,
+        /// Reports that are kept.
+        keep: usize,
     },
     /// The policy panicked.
     #[error("the policy failed: {0}")]
@@ -112,26 +129,43 @@ pub fn model(body: &Arc<str>) -> Option<String> {
     serde_json::from_str(conversation.field("model")?).ok()
 }
 
+/// What of a conversation is shown beside its report.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Show {
+    /// The messages as they would run.
+    pub messages: bool,
+    /// What differs from the messages as they came.
+    pub diff: bool,
+}
+
 impl Explained {
-    /// All of it, with the messages as they would run where `messages` says so.
-    pub fn to_json(&self, messages: bool) -> Value {
+    /// The report, and what else is to be shown.
+    pub fn to_json(&self, show: Show) -> Value {
         match &self.outcome {
             Ok((conversation, report)) => {
-                let mut value = json!({
-                    "route": self.route,
-                    "changed": conversation.is_changed(),
-                    "actions": crate::stamp::actions(report),
-                    "report": report,
-                });
-                if messages {
-                    value["messages"] = self::messages(conversation);
-                }
+                let mut value = reported(&self.route, report, conversation.is_changed());
+                add_content(&mut value, &self.before, conversation, show);
                 value
             }
-            Err(refusal) => {
-                json!({"route": self.route, "refused": refusal.to_string(), "figures": figures(refusal)})
-            }
+            Err(refusal) => refused(&self.route, refusal),
         }
+    }
+}
+
+fn reported(route: &str, report: &Report, changed: bool) -> Value {
+    json!({"route": route, "changed": changed, "actions": crate::stamp::actions(report), "report": report})
+}
+
+fn refused(route: &str, refusal: &Refusal) -> Value {
+    json!({"route": route, "refused": refusal.to_string(), "figures": figures(refusal)})
+}
+
+fn add_content(value: &mut Value, before: &Conversation, after: &Conversation, show: Show) {
+    if show.messages {
+        value["messages"] = messages(after);
+    }
+    if show.diff {
+        value["diff"] = diff(before, after).into();
     }
 }
 

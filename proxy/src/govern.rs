@@ -12,7 +12,8 @@ use tokio::task::JoinError;
 
 use crate::config::Mode;
 use crate::count::{Counted, Counter};
-use crate::live::Route;
+use crate::explain::Entry;
+use crate::live::{Live, Route, mode_name};
 use crate::parse::{Call, Envelope, Work};
 use crate::telemetry::{PolicySpan, RequestSpan, SpanRef};
 
@@ -60,6 +61,7 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         let summaries = envelope.live.summaries.clone();
         let rule = Rule {
             route: envelope.route.clone(),
+            live: envelope.live.clone(),
             limits: envelope.route.limits(),
             summaries,
             counter,
@@ -94,6 +96,7 @@ async fn run(
     let mut span = record.policy(&rule.route.policy);
     match rule.settle(&conversation, &span).await {
         Ok((governed, report)) => {
+            rule.explain(record, &conversation, Ok((&governed, &report)));
             let enforced = rule.mode == Mode::Enforce;
             let (sent, tokens) = if enforced {
                 (&governed, report.tokens_after)
@@ -105,6 +108,7 @@ async fn run(
             Ok((governed, Some(report)))
         }
         Err(GovernError::Refused(refusal)) => {
+            rule.explain(record, &conversation, Err(&refusal));
             span.finish(facts::refused(&refusal, rule, started.elapsed()));
             if rule.mode == Mode::Shadow { Ok((conversation, None)) } else { Err(refusal.into()) }
         }
@@ -123,12 +127,25 @@ struct Rule {
     route: Arc<Route>,
     /// Read once, so that every try sees the same.
     limits: Limits,
+    live: Arc<Live>,
     summaries: Arc<SummaryMemo>,
     counter: Counter,
     mode: Mode,
 }
 
 impl Rule {
+    /// Keeps what was done, for `plimsoll explain --request ID`.
+    fn explain(
+        &self,
+        record: &RequestSpan,
+        before: &Conversation,
+        outcome: Result<(&Conversation, &Report), &Refusal>,
+    ) {
+        let (id, route) = (record.record().id.clone(), self.route.name.clone());
+        let entry = Entry::new(id, route, mode_name(self.mode), before, outcome);
+        self.live.explained.keep(self.live.explain, entry);
+    }
+
     /// Applies the chain until every summary that it asks for is there.
     async fn settle(
         &self,

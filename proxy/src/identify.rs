@@ -6,10 +6,14 @@ use http::Method;
 use http::request::Parts;
 use thiserror::Error;
 
-use crate::body::Body;
+use crate::body::{Body, impatient};
+use crate::cut::cut;
 use crate::live::{Live, Route, Shared};
 use crate::record::Received;
 use crate::telemetry::RequestSpan;
+
+/// The paths of conversations, which policies act on.
+pub const CONVERSATIONS: [&str; 1] = ["/v1/chat/completions"];
 
 /// The API that a method and path name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +108,8 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
     }
     let candidates: Vec<_> = live.routes.iter().filter(|route| route.takes(&head)).cloned().collect();
     if candidates.is_empty() {
-        return Err(IdentifyError::NoRoute { path: head.uri.path().to_owned() });
+        return Err(IdentifyError::NoRoute { path: cut(head.uri.path()).into_owned() });
     }
+    let body = impatient(body, live.limits.body_idle);
     Ok(Identified { head, body, api, candidates, live, record: span })
 }

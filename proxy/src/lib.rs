@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod cut;
 pub mod stack;
 pub mod accept;
 pub mod body;

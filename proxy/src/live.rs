@@ -10,8 +10,9 @@ use plimsoll_engine::{Engine, Sampling};
 use plimsoll_policies::{Chain, Tokens};
 use quick_cache::sync::Cache;
 
-use crate::config::{Config, Limits, Match, Mode, OnUnparsable};
+use crate::config::{Config, EngineUpstream, Explain, Limits, Match, Mode, OnUnparsable};
 use crate::count::{Counter, Estimate, Exact};
+use crate::explain::Ring;
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::SummaryMemo;
 use crate::kept::Kept;
@@ -42,6 +43,10 @@ pub struct Live {
     pub summaries: Arc<SummaryMemo>,
     /// What is kept for callers.
     pub kept: Arc<Kept>,
+    /// Reports of the last requests; they outlive a reload.
+    pub explained: Arc<Ring>,
+    /// What is kept of requests.
+    pub explain: Explain,
     /// Which configuration this is.
     pub revision: Revision,
 }
@@ -231,6 +236,8 @@ pub struct Embedded {
     pub name: String,
     /// The upstream's key, which is an id too.
     pub key: String,
+    /// What it was loaded by; a reload does not change it.
+    pub settings: EngineUpstream,
     /// The engine.
     pub engine: Engine,
     /// Counts as the engine runs.

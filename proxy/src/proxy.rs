@@ -73,7 +73,7 @@ pub async fn start(loaded: Loaded, sources: Option<Sources>) -> Result<Running, 
     let telemetry = Telemetry::start(&telemetry_config(&config.telemetry))?;
     let kept = Arc::new(Kept::open(&config)?);
     let shared = Arc::new(Shared {
-        live: ArcSwap::from_pointee(Live::nothing(config.limits)),
+        live: ArcSwap::from_pointee(Live::nothing(&config)),
         started: config.clone(),
         telemetry,
         kept,
@@ -85,8 +85,8 @@ pub async fn start(loaded: Loaded, sources: Option<Sources>) -> Result<Running, 
     let admin_state = Admin::new(shared.clone(), config.listen.clone(), watch.as_ref(), stop.clone());
     let administering = tokio::spawn(admin::serve(admin, admin_state, stop.clone()));
     activate(&shared, loaded).await?;
-    if let Some(changes) = changes {
-        tokio::spawn(reload(shared.clone(), changes));
+    if let (Some(changes), Some(watch)) = (changes, &watch) {
+        tokio::spawn(reload(shared.clone(), changes, watch.refuser()));
     }
     let serving = tokio::spawn(accept::serve(
         data,
@@ -140,10 +140,13 @@ async fn activate(shared: &Arc<Shared>, loaded: Loaded) -> Result<(), StartError
     Ok(())
 }
 
-async fn reload(shared: Arc<Shared>, mut changes: Receiver<Change>) {
+async fn reload(shared: Arc<Shared>, mut changes: Receiver<Change>, refuse: impl Fn(&str)) {
     while let Some(change) = changes.recv().await {
         let result = match change {
-            Ok(loaded) => activate(&shared, loaded).await.map_err(|error| error.to_string()),
+            Ok(loaded) => activate(&shared, loaded).await.map_err(|error| {
+                refuse(&error.to_string());
+                error.to_string()
+            }),
             Err(faults) => Err(faults.to_string()),
         };
         if let Err(error) = result {

@@ -15,7 +15,7 @@ use plimsoll_policies::{CountError, Refusal};
 use serde_json::{Value, json};
 use tower::{BoxError, Layer, Service};
 
-use crate::admit::NotAdmitted;
+use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
@@ -181,6 +181,7 @@ fn call(error: &CallError) -> Fault {
             BodyError::UnknownCoding { .. } => {
                 fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding")
             }
+            BodyError::Idle { .. } => fault(StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             BodyError::Corrupt { .. } | BodyError::Broken(_) => {
                 fault(StatusCode::BAD_REQUEST, "invalid_body")
             }
@@ -229,14 +230,15 @@ fn count(error: &CountError) -> Fault {
     Fault::new(StatusCode::BAD_REQUEST, "invalid_messages", error).at("messages")
 }
 
-fn admit(error: &NotAdmitted) -> Fault {
-    match error {
-        NotAdmitted::TooLong { .. } => too_long(error),
+fn admit(error: &AdmitFault) -> Fault {
+    let param = error.param;
+    match &error.why {
+        NotAdmitted::TooLong { .. } => too_long(error).at(param),
         NotAdmitted::UnknownToken { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("prompt")
         }
-        NotAdmitted::Count(error) => count(error),
-        NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error),
+        NotAdmitted::Count(error) => count(error).at(param),
+        NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error).at(param),
         NotAdmitted::Memory(AdmitError::QueueFull { .. }) | NotAdmitted::Waited(_) => {
             Fault::new(StatusCode::TOO_MANY_REQUESTS, "engine_busy", error).again()
         }
@@ -251,6 +253,7 @@ fn upstream(error: &UpstreamError) -> Fault {
         UpstreamError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         UpstreamError::Unreachable { .. } | UpstreamError::Broken { .. } => StatusCode::BAD_GATEWAY,
         UpstreamError::Address(_) => StatusCode::BAD_REQUEST,
+        UpstreamError::Idle { .. } => StatusCode::REQUEST_TIMEOUT,
     };
     Fault::new(status, error.code(), error)
 }

@@ -20,7 +20,7 @@ fn expect_error(reply: &Reply, status: u16, code: &str, part: &str) {
 fn bodies_that_are_no_chat_request() {
     let sidecar = Sidecar::start(&demo(1024, "chat"));
     let user = r#""messages":[{"role":"user","content":"hi"}]"#;
-    let cases: [(&str, &str, &str); 16] = [
+    let cases: [(&str, &str, &str); 19] = [
         ("{\"messages\": [", "invalid_json", "line 1"),
         ("[1,2]", "invalid_request", "object"),
         (r#"{"messages":{}}"#, "invalid_request", "`messages` must be an array"),
@@ -42,6 +42,21 @@ fn bodies_that_are_no_chat_request() {
         (&format!(r#"{{"temperature":"hot",{user}}}"#), "invalid_value", "temperature"),
         (&format!(r#"{{"tools":"x",{user}}}"#), "invalid_value", "`tools`: must be an array"),
         (&format!(r#"{{"tools":[7],{user}}}"#), "invalid_value", "tools[0]"),
+        (
+            &format!(r#"{{"chat_template_kwargs":7,{user}}}"#),
+            "invalid_value",
+            "must be an object of the template's",
+        ),
+        (
+            r#"{"messages":[{"role":"user","content":"x"},{"role":"assistant","tool_calls":{"id":"c"}}]}"#,
+            "invalid_value",
+            "messages[1].tool_calls`: must be an array",
+        ),
+        (
+            r#"{"messages":[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[{"id":"c"}]}]}"#,
+            "invalid_value",
+            "messages[1].tool_calls[0]",
+        ),
         (&format!(r#"{{"max_tokens":1.5,{user}}}"#), "invalid_value", "expected a whole number"),
         (&format!(r#"{{"n":3,{user}}}"#), "invalid_value", "more than one answer"),
         (&format!(r#"{{"max_tokens":100000,{user}}}"#), "context_length_exceeded", "100000"),
@@ -100,6 +115,10 @@ fn models_and_paths_that_nobody_serves() {
     assert_eq!(post(&url, &body("local".into())).status, 200, "the upstream's key is an id too");
     expect_error(&get(&format!("{}/v1/nope", sidecar.data_url)), 404, "unknown_url", "GET /v1/nope");
     expect_error(&get(&format!("{}/v1/models/x", sidecar.data_url)), 404, "model_not_found", "x");
+    for id in ["demo", "local", "d%65mo", "lo%63al"] {
+        let model = get(&format!("{}/v1/models/{id}", sidecar.data_url)).ok();
+        assert_eq!(model["id"], "demo", "{id}");
+    }
     let models = get(&format!("{}/v1/models", sidecar.data_url)).ok();
     assert_eq!(
         (&models["data"][0]["id"], &models["data"][0]["max_model_len"]),
@@ -118,6 +137,74 @@ fn a_context_that_cannot_fit_is_refused_with_its_figures() {
     let completion = json!({"model": "demo", "prompt": words, "max_tokens": 5});
     let reply = post(&format!("{}/v1/completions", sidecar.data_url), &completion);
     expect_error(&reply, 400, "context_length_exceeded", "512 tokens");
+    assert_eq!(reply.json()["error"]["param"], "prompt");
+}
+
+/// A client that begins a body and sends no more.
+fn pause(url: &str, head: &str) -> String {
+    use std::io::{Read, Write};
+    let address = url.strip_prefix("http://").expect("an address");
+    let mut client = std::net::TcpStream::connect(address).expect("somebody listens");
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{head}content-length: 100\r\n\r\n{{\"messages\""
+    );
+    client.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer, and the end");
+    answer
+}
+
+#[test]
+fn a_body_that_pauses_is_given_up() {
+    let idle = "limits: { body_idle: 50ms }\n";
+    let sidecar = Sidecar::start(&format!("{}{idle}", demo(1024, "chat")));
+    let answer = pause(&sidecar.data_url, "connection: close\r\n");
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"request_timeout\""), "{answer}");
+    assert!(answer.contains("nothing came of the request body for 50ms"), "{answer}");
+    // Where the body is passed on unread, too: this upstream takes it and never answers.
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = upstream.local_addr().expect("bound");
+    let reader = std::thread::spawn(move || {
+        let (mut connection, _) = upstream.accept().expect("a connection");
+        std::io::copy(&mut connection, &mut std::io::sink())
+    });
+    let config = format!(
+        "
+listen: {{ data: 127.0.0.1:0, admin: 127.0.0.1:0 }}
+log: {{ level: 'off' }}
+upstreams: {{ other: {{ url: 'http://{address}' }} }}
+routes: [{{ name: default, upstream: other, mode: 'off' }}]
+{idle}"
+    );
+    let sidecar = Sidecar::start(&config);
+    let answer = pause(&sidecar.data_url, "connection: close\r\n");
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"request_timeout\""), "{answer}");
+    drop(sidecar);
+    reader.join().expect("the upstream's thread").ok();
+}
+
+#[test]
+fn what_a_client_sent_is_not_sent_back_whole() {
+    let sidecar = Sidecar::start(&demo(1024, "chat").replace("any_model: true", "any_model: false"));
+    let long = "x".repeat(3000);
+    let user = r#""messages":[{"role":"user","content":"hi"}]"#;
+    let bodies = [
+        format!(r#"{{"model":"{long}",{user}}}"#),
+        format!(r#"{{"model":"demo","temperature":"{long}",{user}}}"#),
+        format!(r#"{{"model":"demo","messages":[{{"role":"{long}","content":"x"}}]}}"#),
+        format!(r#"{{"model":"demo","messages":[{{"role":"user","content":{{"{long}":1}}}}]}}"#),
+        format!(r#"{{"model":"demo","logit_bias":{{"{long}":1}},{user}}}"#),
+    ];
+    for body in bodies {
+        let reply = chat(&sidecar, body.as_bytes(), &[]);
+        assert!(reply.status == 400 || reply.status == 404, "{}", reply.text());
+        assert!(reply.text().len() < 600 && reply.text().contains('…'), "{}", reply.text());
+    }
+    for path in [format!("v1/{long}"), format!("v1/models/{long}")] {
+        let reply = get(&format!("{}/{path}", sidecar.data_url));
+        assert_eq!(reply.status, 404);
+        assert!(reply.text().len() < 600, "{}", reply.text());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `plimsoll explain`, the admin's `/explain` and shadow mode tell the same figures.
 
 use plimsoll_tests::shared::{demo, shared, transcripts};
-use plimsoll_tests::{Sidecar, plimsoll, post};
+use plimsoll_tests::{Sidecar, get, plimsoll, post};
 use serde_json::{Value, json};
 
 use crate::tooling::run;
@@ -82,4 +82,100 @@ fn a_stranger_route_is_named() {
     let reply = post(&format!("{}/explain?route=nope", sidecar.admin_url), &json!({"messages": []}));
     assert_eq!(reply.status, 400);
     assert!(reply.text().contains("there are `default`"), "{}", reply.text());
+}
+
+/// A request whose tool result is capped: its id, and the sidecar that saw it.
+fn governed(capture: &str) -> (Sidecar, String) {
+    let sidecar =
+        Sidecar::start(&format!("{}explain: {{ keep: 2, capture: {capture} }}\n", demo(2048, "agent")));
+    let rows: String = (0..300).map(|n| format!("row {n} canary\n")).collect();
+    let call = json!([{"id": "c", "type": "function", "function": {"name": "read_file", "arguments": "{}"}}]);
+    let body = json!({"model": "demo", "max_tokens": 8, "messages": [
+        {"role": "user", "content": "Read it."},
+        {"role": "assistant", "content": null, "tool_calls": call},
+        {"role": "tool", "tool_call_id": "c", "content": rows},
+    ]});
+    let reply = post(&format!("{}/v1/chat/completions", sidecar.data_url), &body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let id = reply.header("x-plimsoll-request-id");
+    (sidecar, id)
+}
+
+fn explain_request(sidecar: &Sidecar, id: &str) -> std::process::Command {
+    let mut command = plimsoll();
+    command.args(["explain", "--request", id, "--admin", &sidecar.admin_url]);
+    command
+}
+
+#[test]
+fn a_recent_request_is_explained_by_its_id() {
+    let (sidecar, id) = governed("null");
+    let told = get(&format!("{}/explain/{id}?messages=true&diff=true", sidecar.admin_url)).ok();
+    assert_eq!(
+        (&told["id"], &told["mode"], &told["route"]),
+        (&json!(id), &json!("enforce"), &json!("default"))
+    );
+    assert_eq!(told["actions"], "cap_tool_output=1");
+    assert!(!told.to_string().contains("canary"), "content is not kept: {told}");
+    assert!(told["content"].to_string().contains("explain.capture"), "{told}");
+    let (good, table) = run(&mut explain_request(&sidecar, &id));
+    assert!(good && table.contains("| cap_tool_output ") && table.contains("(exact)"), "{table}");
+    let (good, printed) = run(explain_request(&sidecar, &id).arg("--diff"));
+    assert!(good && printed.contains("no diff: the content was not kept"), "{printed}");
+    // It goes when two others have come.
+    let hello = json!({"model": "demo", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]});
+    for _ in 0..2 {
+        post(&format!("{}/v1/chat/completions", sidecar.data_url), &hello).ok();
+    }
+    let gone = get(&format!("{}/explain/{id}", sidecar.admin_url));
+    assert_eq!(gone.status, 404);
+    assert!(gone.text().contains("the last 2 that a policy saw are kept"), "{}", gone.text());
+    let output = explain_request(&sidecar, &id).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no report of request"), "{output:?}");
+}
+
+#[test]
+fn a_captured_request_is_shown_as_a_diff() {
+    let (sidecar, id) = governed("1MiB");
+    let (good, printed) = run(explain_request(&sidecar, &id).arg("--diff"));
+    for part in ["--- sent by the client", "+++ sent to the model", "-  row 150 canary", "+  [plimsoll: "] {
+        assert!(good && printed.contains(part), "{part} is not in\n{printed}");
+    }
+    let output = explain_request(&sidecar, &id).arg("--json").output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(told["messages"][2]["content"].to_string().contains("[plimsoll: "), "{told:#}");
+}
+
+#[test]
+fn a_refused_request_is_explained_too() {
+    let sidecar = Sidecar::start(&demo(512, "chat"));
+    let body = json!({"messages": [{"role": "user", "content": "word ".repeat(2000)}]});
+    let reply = post(&format!("{}/v1/chat/completions", sidecar.data_url), &body);
+    assert_eq!(reply.status, 400);
+    let output = explain_request(&sidecar, &reply.header("x-plimsoll-request-id")).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("refused: ") && printed.contains("window 512"), "{printed}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_file_and_standard_input_are_shown_as_a_diff() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("conversation.json");
+    let long = json!({"messages": [
+        {"role": "user", "content": "Read it."},
+        {"role": "assistant", "content": null, "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "a row\n".repeat(2000)},
+    ]});
+    std::fs::write(&file, long.to_string()).unwrap();
+    let (good, printed) = run(plimsoll().args(["explain", "--window", "4096", "--diff"]).arg(&file));
+    assert!(good && printed.contains("@@") && printed.contains("+  [plimsoll: "), "{printed}");
+    let input = std::fs::File::open(&file).unwrap();
+    let (good, same) = run(plimsoll().args(["explain", "--window", "4096", "--diff", "-"]).stdin(input));
+    assert!(good && same == printed, "{same}");
+    std::fs::write(&file, r#"{"messages":[{"role":"user","content":"hi"}]}"#).unwrap();
+    let (good, printed) = run(plimsoll().args(["explain", "--diff"]).arg(&file));
+    assert!(good && printed.contains("nothing differs"), "{printed}");
 }

@@ -16,6 +16,7 @@ mod hanging_collector;
 mod monitoring;
 mod operations;
 mod policy_commands;
+mod policy_files;
 mod read_tool;
 mod routes;
 mod scraped;

@@ -55,6 +55,44 @@ fn a_changed_file_is_in_force_without_a_restart_and_a_bad_one_is_not() {
     assert_eq!(hello(&sidecar).header("x-plimsoll-policy"), "agent");
 }
 
+/// An engine that goes and comes again runs by the settings of its return; only one that stays keeps its former ones.
+#[test]
+fn what_waits_for_a_restart_is_what_is_not_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    let engine = |slots: u32| {
+        let settings = format!("model: engine/demo/model, context: 1024, slots: {slots}");
+        plimsoll_tests::shared::one_engine(&settings, "policy: chat")
+    };
+    let other = "
+listen: { data: 127.0.0.1:0, admin: 127.0.0.1:0 }
+log: { level: error }
+upstreams: { other: { url: 'http://127.0.0.1:9', context: 8000 } }
+routes: [{ name: default, upstream: other, policy: chat }]
+";
+    std::fs::write(&file, engine(2)).unwrap();
+    let sidecar = Sidecar::watch(&file);
+    let slots = |state: &Value| state["upstreams"]["local"]["slots"].as_array().map_or(0, Vec::len);
+    let mut generation = 1;
+    let mut after = |text: &str| {
+        // Renamed, so that no half of it is read.
+        std::fs::write(folder.path().join("new"), text).unwrap();
+        std::fs::rename(folder.path().join("new"), &file).unwrap();
+        generation += 1;
+        let state = wait_for(&sidecar, |state| state["config"]["generation"] == generation);
+        (slots(&state), state["config"]["needs_restart"].clone())
+    };
+    assert_eq!(after(&engine(3)), (2, json!(["upstreams.local.engine"])));
+    assert_eq!(after(other), (0, json!([])));
+    assert_eq!(after(&engine(3)), (3, json!([])), "it was loaded anew, as the file says");
+    assert_eq!(
+        after(&engine(2)),
+        (3, json!(["upstreams.local.engine"])),
+        "as it was at the start, and not in force"
+    );
+    assert_eq!(after(&engine(3)), (3, json!([])));
+}
+
 /// Asks for the state until it is as wanted; nextest ends a wait that never does.
 fn wait_for(sidecar: &Sidecar, wanted: impl Fn(&Value) -> bool) -> Value {
     loop {

@@ -212,3 +212,37 @@ fn other_paths_are_forwarded() {
     let reply = post_with(&format!("{}/v1/embeddings", sidecar.data_url), b"{\"input\":1}".to_vec(), &[]);
     assert_eq!((reply.text().as_str(), mock.only().line.as_str()), ("[]", "POST /v1/embeddings"));
 }
+
+/// One request over HTTP/2 with its cookies in two fields, as browsers split them.
+fn over_http2(url: &str) -> hyper::StatusCode {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post(format!("{url}/v1/embeddings"))
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("x-twice", "1")
+            .header("x-twice", "2")
+            .body(http_body_util::Full::new(hyper::body::Bytes::from_static(b"{}")))
+            .unwrap();
+        sender.send_request(request).await.unwrap().status()
+    })
+}
+
+#[test]
+fn cookies_that_http2_split_are_one_field_again() {
+    let mock = Mock::start(Vec::new());
+    let sidecar = sidecar(&mock, "policy: chat");
+    assert_eq!(over_http2(&sidecar.data_url), 200);
+    let seen = mock.only();
+    let all = |name: &str| {
+        seen.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(all("cookie"), ["a=1; b=2"]);
+    assert_eq!(all("x-twice"), ["1", "2"], "other fields stay apart");
+}

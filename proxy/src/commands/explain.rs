@@ -6,10 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use plimsoll_policies::{Chain, Limits, Refusal, Report, Tokens};
-use plimsoll_proxy::config::Config;
-use plimsoll_proxy::explain::{self, Explain, Explained};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use plimsoll_policies::{Chain, Limits, Tokens};
+use plimsoll_proxy::config::{Config, Faults};
+use plimsoll_proxy::explain::{self, Explain, Show};
+use serde_json::Value;
 
+use super::admin::Admin;
 use super::route::{chosen, counter, window};
 use super::{FAULTS, Files, report, say, table};
 
@@ -18,7 +21,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     files: Files,
     /// A chat request as JSON, or lines of them; `-` reads standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "request")]
+    file: Option<PathBuf>,
+    /// Tell what a running sidecar did with a request, by the `x-plimsoll-request-id` of its answer
+    #[arg(long, value_name = "ID", conflicts_with_all = ["file", "route", "line", "window"])]
+    request: Option<String>,
+    #[command(flatten)]
+    admin: Admin,
     /// The route whose policy is explained [default: the last one, which takes everything]
     #[arg(long)]
     route: Option<String>,
@@ -28,18 +37,46 @@ pub(crate) struct Args {
     /// The window in tokens, in place of the route's
     #[arg(long, value_name = "TOKENS")]
     window: Option<Tokens>,
+    /// Show what the policy changed, as a diff
+    #[arg(long)]
+    diff: bool,
     /// Print all of it as JSON, the messages as they would run included
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let explained = match (&args.request, &args.file) {
+        (Some(id), _) => of_request(args, id)?,
+        (None, Some(file)) => match of_file(args, file)? {
+            Ok(explained) => explained,
+            Err(faults) => return Ok(report(&faults)),
+        },
+        (None, None) => bail!("say which conversation: a file, `-`, or `--request ID`"),
+    };
+    if args.json {
+        say(serde_json::to_string_pretty(&explained)?);
+    } else {
+        print(&explained, args.diff);
+    }
+    Ok(if explained["refused"].is_null() { ExitCode::SUCCESS } else { ExitCode::from(FAULTS) })
+}
+
+/// What a running sidecar did.
+fn of_request(args: &Args, id: &str) -> anyhow::Result<Value> {
+    let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+    let path = format!("/explain/{id}?messages={}&diff={}", args.json, args.diff);
+    Ok(args.admin.get(&args.files, &path)?.1)
+}
+
+/// What the configuration would do.
+fn of_file(args: &Args, file: &Path) -> anyhow::Result<Result<Value, Faults>> {
     let loaded = match Config::load(&args.files.sources()?) {
         Ok(loaded) => loaded,
-        Err(faults) => return Ok(report(&faults)),
+        Err(faults) => return Ok(Err(faults)),
     };
     let config = &loaded.config;
-    let body = read(&args.file, args.line)?;
+    let body = read(file, args.line)?;
     let route = chosen(config, args.route.as_deref())?;
     let counter = counter(config, route, explain::model(&body).as_deref())?;
     let explained = Explain {
@@ -51,13 +88,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         summaries: &explain::NONE,
     }
     .run(body)
-    .with_context(|| format!("`{}` is not a chat request", args.file.display()))?;
-    if args.json {
-        say(serde_json::to_string_pretty(&explained.to_json(true))?);
-    } else {
-        print(&explained);
-    }
-    Ok(if explained.outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAULTS) })
+    .with_context(|| format!("`{}` is not a chat request", file.display()))?;
+    Ok(Ok(explained.to_json(Show { messages: args.json, diff: args.diff })))
 }
 
 fn read(file: &Path, line: usize) -> anyhow::Result<Arc<str>> {
@@ -78,44 +110,54 @@ fn read(file: &Path, line: usize) -> anyhow::Result<Arc<str>> {
     }
 }
 
-fn print(explained: &Explained) {
-    match &explained.outcome {
-        Ok((_, report)) => print_report(&explained.route, report),
-        Err(refusal) => {
-            if let Refusal::ContextLength(figures) = refusal {
-                print_report(&explained.route, &figures.report);
-            }
-            say(format_args!("refused: {refusal}"));
-        }
+fn print(explained: &Value, with_diff: bool) {
+    let route = text(&explained["route"]);
+    let refused = explained["refused"].as_str();
+    let report = if refused.is_some() { &explained["figures"]["report"] } else { &explained["report"] };
+    if report.is_object() {
+        print_report(route, report);
+    }
+    if let Some(refusal) = refused {
+        return say(format_args!("refused: {refusal}"));
+    }
+    say(format_args!(
+        "prompt: {} -> {} tokens, {} -> {} messages; x-plimsoll-actions: {}",
+        report["tokens_before"],
+        report["tokens_after"],
+        report["messages_before"],
+        report["messages_after"],
+        text(&explained["actions"])
+    ));
+    match (explained["diff"].as_str(), explained["content"].as_str()) {
+        (Some(""), _) => say("nothing differs"),
+        (Some(diff), _) => say(diff.trim_end()),
+        (None, Some(why)) if with_diff => say(format_args!("no diff: the content was {why}")),
+        _ => {}
     }
 }
 
-fn print_report(route: &str, report: &Report) {
-    let counted = if report.estimated { "estimated" } else { "exact" };
-    say(format_args!("route {route}, policy {}, tokens by {} ({counted})", report.policy, report.tokenizer));
+fn print_report(route: &str, report: &Value) {
+    let counted = if report["estimated"] == true { "estimated" } else { "exact" };
+    let (policy, tokenizer) = (text(&report["policy"]), text(&report["tokenizer"]));
+    say(format_args!("route {route}, policy {policy}, tokens by {tokenizer} ({counted})"));
     say(format_args!(
         "window {} = budget {} + {} reserved for the answer",
-        report.window, report.budget, report.reserved
+        report["window"], report["budget"], report["reserved"]
     ));
     let mut table = table(&["policy", "before", "after", "what", "touched", "why"], &[1, 2, 4]);
-    for row in &report.rows {
-        let outcome = format!("{:?}", row.outcome).to_lowercase();
+    for row in report["rows"].as_array().into_iter().flatten() {
         table.add_row([
-            row.policy.to_owned(),
-            row.tokens_before.to_string(),
-            row.tokens_after.to_string(),
-            format!("{} ({outcome})", row.action),
-            row.messages.to_string(),
-            row.reason.clone(),
+            text(&row["policy"]).to_owned(),
+            row["tokens_before"].to_string(),
+            row["tokens_after"].to_string(),
+            format!("{} ({})", text(&row["action"]), text(&row["outcome"])),
+            row["messages"].to_string(),
+            text(&row["reason"]).to_owned(),
         ]);
     }
     say(table);
-    say(format_args!(
-        "prompt: {} -> {} tokens, {} -> {} messages; x-plimsoll-actions: {}",
-        report.tokens_before,
-        report.tokens_after,
-        report.messages_before,
-        report.messages_after,
-        plimsoll_proxy::stamp::actions(report)
-    ));
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
 }

@@ -1,5 +1,6 @@
 //! What the commands share.
 
+mod admin;
 mod route;
 
 pub(crate) mod explain;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use plimsoll_engine::text::{Certificate, Divergence, Reasoning, Stability, Text, TextError};
-use plimsoll_proxy::config::{Config, Loaded, schema};
+use plimsoll_proxy::config::{Config, Included, Loaded, schema};
 use serde_json::{Value, json};
 
 use super::route::tokenizer_of;
@@ -65,13 +65,16 @@ fn to_json(loaded: &Loaded, templates: &Templates) -> Value {
         .collect();
     json!({
         "valid": templates.values().all(Result::is_ok), "hash": loaded.hash, "warnings": loaded.warnings,
-        "config": loaded.redacted, "templates": all,
+        "config": loaded.redacted, "included": loaded.included, "templates": all,
     })
 }
 
 fn print(loaded: &Loaded, templates: &Templates) {
     for warning in &loaded.warnings {
         say(format_args!("warning: {warning}"));
+    }
+    for Included { file, policies } in &loaded.included {
+        say(format_args!("included {file}: {}", policies.join(", ")));
     }
     for (name, template) in templates {
         match template {

@@ -286,3 +286,73 @@ fn text_that_is_no_yaml_is_refused_with_its_line() {
       hint: indent by spaces; put texts with `: `, `#` or a leading `*` in quotes
     ");
 }
+
+/// One configuration with a fault of every kind, all told in one run.
+#[test]
+fn faults_of_every_kind_are_told_together() {
+    let text = "
+upstreams:
+  a: { engine: { model: model, context: 2048 } }
+  h: { url: 'http://h:1', context: 8192 }
+routes:
+  - { name: embed, upstream: h, policy: agent, match: { path: /v1/embeddings } }
+  - { name: r, upstream: a, polcy: p }
+policies:
+  p: { extends: q, steps: [ { fit_context: { high: 0.6, low: 0.9 } }, { summarize: { verify: 2 } } ] }
+  q: { extends: p }
+  t: { steps: [ { trim_turns: { keep: none } }, trim_turns, trim_turns ] }
+";
+    insta::assert_snapshot!(explained(&[text.to_owned()]), @r"
+    policies.p.extends: goes in a circle: p -> q -> p
+      hint: let one of them extend a preset, or nothing
+    policies.p.steps[0].fit_context: `low: 0.9` must be at least 0 and under `high: 0.6`
+    policies.p.steps[1].summarize: `verify: 2` must be from 0 to 1
+    policies.t.steps[0].trim_turns.keep: expected a whole number, got `none`
+    policies.t.steps[2]: step `trim_turns` stands twice
+      hint: keep one of them
+    routes[0].policy: `agent` would never run: no conversation comes to a path like `/v1/embeddings`
+      hint: conversations come to `/v1/chat/completions`; for other paths say `off`
+    routes[1].polcy: unknown option
+      hint: did you mean `policy`?
+    ");
+}
+
+#[test]
+fn what_no_window_has_room_for_is_a_warning() {
+    let text = "
+upstreams:
+  a: { engine: { model: model, context: 2048 } }
+  h: { url: 'http://h:1', context: 100000 }
+routes:
+  - { name: big, upstream: h, policy: p, match: { model: big } }
+  - { name: off, upstream: a, policy: s, mode: off, match: { model: off } }
+  - { name: r, upstream: a, policy: p, window: 1024 }
+policies:
+  p: { extends: q, steps: [ { summarize: { min_span: 4000, max_tokens: 1023 } } ] }
+  q: { extends: agent, steps: [ { reserve_output: { default: 1024 } }, { cap_tool_output: { max_tokens: 200000 } } ] }
+  s: { steps: [ { reject_over: { tokens: 99999 } } ] }
+";
+    let warnings = super::tests::parse(text).expect("valid").warnings;
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(warnings.join("\n"), @r"
+    config.yaml:10: policies.p.steps[0].summarize.min_span: 4000 tokens in the window of 1024 of route `r` are never there to be summarised
+      hint: write less than 1024, or leave it out: the default obeys the window
+    config.yaml:11: policies.q.steps[0].reserve_output.default: 1024 tokens in the window of 1024 of route `r` leave the prompt no room
+      hint: write less than 1024, or leave it out: the default obeys the window
+    config.yaml:11: policies.q.steps[1].cap_tool_output.max_tokens: 200000 tokens in the window of 1024 of route `r` are never reached: one result may fill all of it
+      hint: write less than 1024, or leave it out: the default obeys the window
+    ");
+}
+
+#[test]
+fn what_is_shown_of_a_value_is_cut() {
+    let long = "x".repeat(500);
+    for text in [
+        with(&format!("log: {{level: {long}}}")),
+        with(&format!("limits: {{body: {long}}}")),
+        with(&format!("limits: {{requests: {long}}}")),
+    ] {
+        let said = faults(&text);
+        assert!(said.contains(&format!("`{}…`", "x".repeat(80))), "{said}");
+    }
+}

@@ -5,33 +5,77 @@ use std::fmt;
 use serde::Serialize;
 
 use super::path::Path;
+use crate::cut::cut_quoted;
 
 /// One thing that is wrong, or hardly meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
+    /// The file; `None` where a variable or an override set the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<Box<str>>,
+    /// The line in the file, from 1, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
     /// Where, such as `routes[2].upstream`; empty for the file as a whole.
     pub path: String,
     /// What is wrong.
     pub message: String,
     /// How to put it right.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     #[serde(skip)]
     at: Path,
+    /// Whether no file is to blame.
+    #[serde(skip)]
+    outside: bool,
 }
 
 impl Fault {
     pub(super) fn new(at: Path, message: impl Into<String>) -> Self {
-        Self { path: at.to_string(), message: message.into(), hint: None, at }
+        let message = cut_quoted(&message.into());
+        Self { file: None, line: None, path: at.to_string(), message, hint: None, at, outside: false }
+    }
+
+    /// Names the file.
+    pub(super) fn in_file(mut self, file: &str) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
+    /// Names the line.
+    pub(super) fn on_line(mut self, line: Option<u32>) -> Self {
+        self.line = line.or(self.line);
+        self
+    }
+
+    /// Says that a variable or an override is at fault, and no file.
+    pub(super) fn outside(self) -> Self {
+        Self { outside: true, ..self }
+    }
+
+    /// Whether it is not known yet which file is at fault.
+    pub(super) fn is_unplaced(&self) -> bool {
+        self.file.is_none() && !self.outside
+    }
+
+    /// Shows another path than the one that is at fault in the merged tree.
+    pub(super) fn shown_as(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
+    }
+
+    /// Puts the fault elsewhere in the merged tree; the path that is shown stays.
+    pub(super) fn moved_to(self, at: Path) -> Self {
+        Self { at, ..self }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into_boxed_str());
         self
     }
 
     pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.or(self.hint);
+        self.hint = hint.map(String::into_boxed_str).or(self.hint);
         self
     }
 
@@ -42,6 +86,12 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As compilers write it: editors and terminals lead there.
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
+            (Some(file), None) => write!(f, "{file}: ")?,
+            (None, _) => {}
+        }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }

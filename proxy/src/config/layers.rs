@@ -11,8 +11,10 @@ use config::builder::DefaultState;
 use config::{ConfigBuilder, ConfigError, FileFormat, Format, Map, Source, Value as Node, ValueKind};
 use serde::Deserialize;
 use serde_json::Value;
+use yaml_rust2::ScanError;
 
 use super::Sources;
+use super::documents::Documents;
 use super::faults::{Fault, Findings};
 use super::interpolate::interpolate;
 use super::path::{Path, Segment};
@@ -30,27 +32,28 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    /// Names what set a value that is at fault, where it was not the file.
-    pub(super) fn name_origin(&self, fault: &mut Fault) {
+    /// Names what set a value that is at fault: a variable or an override, else a file.
+    pub(super) fn name_origin(&self, documents: &Documents, fault: &mut Fault) {
         let origin = self.origins.iter().rfind(|(path, _)| path.holds(fault.at()) || fault.at() == path);
-        if let Some((_, origin)) = origin {
-            fault.message.push_str(&format!(" (set by `{origin}`)"));
+        match origin {
+            Some((_, origin)) => fault.message.push_str(&format!(" (set by `{origin}`)")),
+            None => documents.locate(fault),
         }
     }
 }
 
-/// Merges the layers.
+/// Merges the layers over the files' tree.
 ///
 /// # Errors
-/// The fault that leaves no tree at all: text that is not YAML. Others go to `findings`.
+/// The fault that leaves no tree at all. Others go to `findings`.
 pub(super) fn merge(
-    text: &str,
+    tree: &Map<String, Node>,
     sources: &Sources,
     shape: &Shape,
     findings: &mut Findings,
 ) -> Result<Merged, Fault> {
     let mut layers = Layers {
-        builder: config::Config::builder().add_source(File(parse(text)?)),
+        builder: config::Config::builder().add_source(File(tree.clone())),
         origins: Vec::new(),
         shape,
         findings,
@@ -62,7 +65,11 @@ pub(super) fn merge(
     Ok(Merged { tree: layers.tree()?, origins: layers.origins })
 }
 
-fn parse(text: &str) -> Result<Map<String, Node>, Fault> {
+/// A file's tree.
+///
+/// # Errors
+/// The text is not YAML, or no map.
+pub(super) fn parse(text: &str) -> Result<Map<String, Node>, Fault> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Map::new());
     }
@@ -79,8 +86,19 @@ fn not_yaml(cause: &(dyn std::error::Error + 'static)) -> Fault {
             Path::default(),
             format!("not valid YAML: {cause}").replace("String(\"", "`").replace("\"):", "`:"),
         )
+        .on_line(
+            cause
+                .downcast_ref::<ScanError>()
+                .map(|error| u32::try_from(error.marker().line()).unwrap_or(u32::MAX)),
+        )
         .hint("indent by spaces; put texts with `: `, `#` or a leading `*` in quotes"),
     }
+}
+
+/// A file's tree as JSON.
+pub(super) fn tree(tree: &Map<String, Node>) -> Value {
+    let merged = config::Config::builder().add_source(File(tree.clone())).build();
+    merged.and_then(config::Config::try_deserialize).unwrap_or_default()
 }
 
 struct Layers<'a> {
@@ -134,6 +152,7 @@ impl Layers<'_> {
                 Ok((path, value)) => self.assign(&path, text.split('=').next().unwrap_or(text), &value)?,
                 Err(why) => self.findings.fault(
                     Fault::new(Path::of(&[text.split('=').next().unwrap_or(text)]), why)
+                        .outside()
                         .hint("an override is `path=value`, such as `routes.default.mode=shadow`"),
                 ),
             }
@@ -149,7 +168,7 @@ impl Layers<'_> {
                 self.add(path, value);
             }
             Err(why) => {
-                let fault = Fault::new(written.clone(), format!("{why} (set by `{origin}`)"));
+                let fault = Fault::new(written.clone(), format!("{why} (set by `{origin}`)")).outside();
                 self.findings.fault(fault);
             }
         }

@@ -25,7 +25,7 @@ fn merged(environment: &[(&str, &str)], overrides: &[&str]) -> (Value, Vec<Strin
         directory: ".".into(),
     };
     let mut findings = Findings::default();
-    let merged = merge(FILE, &sources, &Shape::new(), &mut findings).expect("a tree");
+    let merged = merge(&parse(FILE).expect("YAML"), &sources, &Shape::new(), &mut findings).expect("a tree");
     (merged.tree, findings.faults.iter().map(ToString::to_string).collect())
 }
 
@@ -114,7 +114,8 @@ fn variables_are_filled_into_the_file() {
     let environment = BTreeMap::from([("TOKEN".to_owned(), "7".to_owned())]);
     let sources = Sources { file: "c".into(), environment, overrides: Vec::new(), directory: ".".into() };
     let mut findings = Findings::default();
-    let tree = merge(file, &sources, &Shape::new(), &mut findings).expect("a tree").tree;
+    let tree =
+        merge(&parse(file).expect("YAML"), &sources, &Shape::new(), &mut findings).expect("a tree").tree;
     assert_eq!(tree["listen"]["admin_token"], json!("7"));
     assert_eq!(tree["limits"]["requests"], json!(5));
     let faults: Vec<String> = findings.faults.iter().map(ToString::to_string).collect();

@@ -1,13 +1,16 @@
 //! Configuration: one YAML file, layered and checked as a whole.
 //!
 //! ```text
-//! file < environment < flags -> merged tree -> schema -> raw types -> valid types
+//! file and what it includes < environment < flags -> merged tree -> schema -> raw types -> valid types
 //! ```
 //!
 //! Each step collects faults instead of stopping, so that one run names everything that is wrong.
 //! The rest of the proxy sees only the valid types; defaults live beside the raw ones.
 
 mod layers;
+mod documents;
+mod include;
+mod lines;
 mod interpolate;
 mod path;
 mod schema;
@@ -27,19 +30,23 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use check::Check;
+use documents::{Documents, Inputs, Reading};
 use faults::Findings;
+use layers::Merged;
 use path::{Path, Segment};
 use raw::Raw;
 use schema::Shape;
 
 pub use choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+pub use documents::{Included, has_cases, is_policies, policies_of};
 pub use faults::{Fault, Faults};
+pub use include::is_cases;
 pub use restart::needs_restart;
 pub use schema::schema;
 pub use secret::Secret;
 pub use valid::{
-    Artifacts, Checkpoints, Config, Device, EngineContext, EngineUpstream, HttpUpstream, Limits, Listen, Log,
-    Match, Memory, ModelPaths, Otlp, Route, Runtime, Telemetry, Timeouts, Upstream,
+    Artifacts, Checkpoints, Config, Device, EngineContext, EngineUpstream, Explain, HttpUpstream, Limits, Listen,
+    Log, Match, Memory, ModelPaths, Otlp, Route, Runtime, Telemetry, Timeouts, Upstream,
 };
 pub use watch::{Change, Reloads, Watch};
 
@@ -65,6 +72,8 @@ pub struct Loaded {
     pub redacted: Value,
     /// Hash of the merged configuration, secrets included; 16 hexadecimal digits.
     pub hash: String,
+    /// The files of policies that were included.
+    pub included: Vec<Included>,
     /// What is valid but hardly meant.
     pub warnings: Vec<Fault>,
 }
@@ -73,26 +82,28 @@ impl Config {
     /// Reads, merges and checks the sources.
     ///
     /// # Errors
-    /// All faults there are, each with its path.
+    /// All faults there are, each with its file and path.
     pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
-        let file = sources.file.display().to_string();
-        let text = std::fs::read_to_string(&sources.file).map_err(|error| {
-            let fault = Fault::new(Path::default(), format!("cannot be read: {error}"));
-            Faults { file: file.clone(), faults: vec![fault.hint("`--config FILE` names another")] }
-        })?;
+        let text = std::fs::read_to_string(&sources.file).map_err(|error| unreadable(sources, &error))?;
         Self::parse(&text, sources)
     }
 
     /// As [`Config::load`], of a text that stands for the file's.
     ///
     /// # Errors
-    /// All faults there are, each with its path.
+    /// All faults there are, each with its file and path.
     pub fn parse(text: &str, sources: &Sources) -> Result<Loaded, Faults> {
+        Self::read(text, sources, &mut Inputs::default())
+    }
+
+    /// As [`Config::parse`], and notes what else was read.
+    fn read(text: &str, sources: &Sources, inputs: &mut Inputs) -> Result<Loaded, Faults> {
         let file = sources.file.display().to_string();
+        inputs.note(&file, text);
         let shape = Shape::new();
         let mut findings = Findings::default();
-        let merged = match layers::merge(text, sources, &shape, &mut findings) {
-            Ok(merged) => merged,
+        let (documents, merged) = match merge(text, sources, &shape, inputs, &mut findings) {
+            Ok(both) => both,
             Err(fault) => return Err(Faults { file, faults: vec![fault] }),
         };
         shape.check(&merged.tree, &mut findings);
@@ -100,17 +111,47 @@ impl Config {
         let config = raw
             .as_ref()
             .and_then(|raw| Check { findings: &mut findings, sources, tree: &merged.tree }.config(raw));
-        findings.faults.iter_mut().for_each(|fault| merged.name_origin(fault));
+        let found = findings.faults.iter_mut().chain(&mut findings.warnings);
+        found.for_each(|fault| merged.name_origin(&documents, fault));
         match (config, raw) {
             (Some(config), Some(raw)) if findings.faults.is_empty() => Ok(Loaded {
                 config,
                 redacted: serde_json::to_value(&raw).unwrap_or_default(),
                 hash: hash(&merged.tree),
+                included: documents.included,
                 warnings: findings.warnings,
             }),
             _ => Err(findings.into_faults(file)),
         }
     }
+}
+
+fn unreadable(sources: &Sources, error: &std::io::Error) -> Faults {
+    let file = sources.file.display().to_string();
+    let fault = Fault::new(Path::default(), format!("cannot be read: {error}")).in_file(&file);
+    Faults { file, faults: vec![fault.hint("`--config FILE` names another")] }
+}
+
+/// The files as one tree, with what variables and overrides put over it.
+fn merge(
+    text: &str,
+    sources: &Sources,
+    shape: &Shape,
+    inputs: &mut Inputs,
+    findings: &mut Findings,
+) -> Result<(Documents, Merged), Fault> {
+    let mut documents = Documents::of(&sources.file, text)?;
+    // What is included may be set by a variable or an override, too; its faults are told by the second pass.
+    let first = layers::merge(&documents.tree, sources, shape, &mut Findings::default())?;
+    let patterns = first.tree.get("include").and_then(Value::as_array).into_iter().flatten();
+    let patterns: Vec<String> = patterns.filter_map(Value::as_str).map(str::to_owned).collect();
+    if patterns.is_empty() {
+        let merged = layers::merge(&documents.tree, sources, shape, findings)?;
+        return Ok((documents, merged));
+    }
+    documents.include(&patterns, &mut Reading { sources, inputs, findings });
+    let merged = layers::merge(&documents.tree, sources, shape, findings)?;
+    Ok((documents, merged))
 }
 
 /// The raw types of what is sound in the tree: what is at fault is left out, so that the rest is checked too.
@@ -159,5 +200,9 @@ fn sorted(tree: &Value) -> Value {
 
 #[cfg(test)]
 mod explained_tests;
+#[cfg(test)]
+mod include_tests;
+#[cfg(test)]
+mod shipped_tests;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,14 @@ impl Path {
         self.with(Segment::Index(index))
     }
 
+    /// The policy that this is a part of.
+    pub(super) fn policy(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [Segment::Key(section), Segment::Key(name), ..] if section == "policies" => Some(name),
+            _ => None,
+        }
+    }
+
     fn with(&self, segment: Segment) -> Self {
         let mut segments = self.0.clone();
         segments.push(segment);

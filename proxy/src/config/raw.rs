@@ -19,6 +19,10 @@ use super::secret::Secret;
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Plimsoll configuration", extend("required" = ["upstreams", "routes"]))]
 pub(super) struct Raw {
+    /// Files of policies, such as `policies.d/*.yaml`, one a team: each holds `policies`, and `cases` that test them.
+    /// Relative paths start at this file. Default none.
+    #[schemars(example = &["policies.d/*.yaml"])]
+    pub(super) include: Vec<String>,
     /// Listeners.
     pub(super) listen: Listen,
     /// Where requests go, by name: each has either `engine` or `url`.
@@ -38,6 +42,8 @@ pub(super) struct Raw {
     pub(super) telemetry: Telemetry,
     /// What a request and the process may take.
     pub(super) limits: Limits,
+    /// What is kept of requests, to be explained afterwards.
+    pub(super) explain: Explain,
     /// Native libraries.
     pub(super) runtime: Runtime,
     /// The process's own log, on stderr.
@@ -372,6 +378,8 @@ pub(super) struct Limits {
     pub(super) head: Size,
     /// Time for a client to send a request's head. Default `30s`.
     pub(super) head_timeout: Time,
+    /// Time between two pieces of a request's body. Default `30s`.
+    pub(super) body_idle: Time,
     /// Open connections of the data listener. Default 4096.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) connections: u32,
@@ -390,11 +398,30 @@ impl Default for Limits {
             body: Size("32MiB".into()),
             head: Size("64KiB".into()),
             head_timeout: time("30s"),
+            body_idle: time("30s"),
             connections: 4096,
             requests: 1024,
             queue_wait: time("30s"),
             drain: time("30s"),
         }
+    }
+}
+
+/// What is kept of requests in memory, for `plimsoll explain --request ID`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Explain {
+    /// Reports of the last requests: figures and reasons, no text of a message. Default 256.
+    #[schemars(range(max = 100_000))]
+    pub(super) keep: u32,
+    /// Bytes of conversations kept beside them, so that a diff can be shown: the text of messages is then readable on
+    /// the admin listener. Default null: none.
+    pub(super) capture: Option<Size>,
+}
+
+impl Default for Explain {
+    fn default() -> Self {
+        Self { keep: 256, capture: None }
     }
 }
 

@@ -1,11 +1,16 @@
 //! What a running process cannot change.
 
-use super::valid::{Config, Upstream};
+use super::valid::{Config, EngineUpstream, Upstream};
 
 /// Paths that differ between two configurations and take effect at a restart only: listeners, engines, what is kept
 /// for callers, telemetry, libraries, the log, and the limits that listeners are built with. Routes, policies, modes, HTTP
-/// upstreams and the other limits may change live.
-pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+/// upstreams and the other limits may change live. `old` is what the process was started with, `in_force` tells by
+/// what settings an engine runs that is loaded.
+pub fn needs_restart<'a>(
+    old: &Config,
+    new: &'a Config,
+    in_force: impl Fn(&str) -> Option<&'a EngineUpstream>,
+) -> Vec<String> {
     let mut paths: Vec<String> = [
         ("listen.data", old.listen.data != new.listen.data),
         ("listen.admin", old.listen.admin != new.listen.admin),
@@ -24,19 +29,18 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     .filter(|(_, differs)| *differs)
     .map(|(path, _)| path.to_owned())
     .collect();
-    paths.extend(engines(old, new).into_iter().map(|name| format!("upstreams.{name}.engine")));
+    paths.extend(engines(new, in_force).map(|name| format!("upstreams.{name}.engine")));
     paths
 }
 
-/// Engines that came, went or changed.
-fn engines<'a>(old: &'a Config, new: &'a Config) -> std::collections::BTreeSet<&'a str> {
-    let names = old.upstreams.keys().chain(new.upstreams.keys());
-    names.filter(|name| engine(old, name) != engine(new, name)).map(String::as_str).collect()
-}
-
-fn engine<'a>(config: &'a Config, name: &str) -> Option<&'a super::valid::EngineUpstream> {
-    match config.upstreams.get(name)? {
-        Upstream::Engine(engine) => Some(engine),
-        Upstream::Http(_) => None,
-    }
+/// Engines that run by other settings than the new ones. One that comes is loaded, one that goes is let go.
+fn engines<'a>(
+    new: &'a Config,
+    in_force: impl Fn(&str) -> Option<&'a EngineUpstream>,
+) -> impl Iterator<Item = &'a str> {
+    let differs = move |(name, upstream): (&'a String, &'a Upstream)| match (upstream, in_force(name)) {
+        (Upstream::Engine(new), Some(runs)) if new != runs => Some(name.as_str()),
+        _ => None,
+    };
+    new.upstreams.iter().filter_map(differs)
 }

@@ -28,8 +28,13 @@ pub(super) fn parse(text: &str) -> Result<Loaded, Faults> {
     Config::parse(text, &sources(directory().path()))
 }
 
+/// The faults of a text, without the file and the line that each begins with.
 pub(super) fn faults(text: &str) -> String {
-    parse(text).expect_err("a fault").to_string()
+    let mut all = parse(text).expect_err("a fault");
+    for fault in &mut all.faults {
+        (fault.file, fault.line) = (None, None);
+    }
+    all.to_string()
 }
 
 /// The smallest configuration, with more lines.
@@ -42,75 +47,11 @@ pub(super) fn http(options: &str) -> String {
     format!("upstreams: {{h: {{url: 'http://h:1', {options}}}}}\nroutes: [{{name: r, upstream: h}}]")
 }
 
-fn repository() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
-
-#[test]
-fn the_shipped_configuration_is_valid() {
-    let sources = Sources { file: repository().join("config.yaml"), ..sources(&repository()) };
-    let loaded = Config::load(&sources).expect("valid");
-    assert_eq!(loaded.warnings, []);
-    let Some(Upstream::Engine(engine)) = loaded.config.upstreams.get("local") else { panic!("no engine") };
-    assert_eq!((engine.name.as_str(), engine.context), ("demo", EngineContext::Tokens(1024)));
-    assert!(loaded.config.routes[0].any_model);
-    assert_eq!(loaded.config.routes[0].mode, Mode::Enforce);
-    assert!(!loaded.config.policies["chat"].is_empty());
-}
-
-/// What stands in comments is shown to users too.
-#[test]
-fn the_shipped_comments_are_valid() {
-    let text = fs::read_to_string(repository().join("config.yaml")).expect("readable");
-    let lines = text.lines().map(|line| match line.strip_prefix('#') {
-        Some(option) if option.starts_with("  ") => option,
-        _ => line,
-    });
-    let text = lines.collect::<Vec<_>>().join("\n").replace("policies: {} ", "policies: ");
-    let directory = directory();
-    for folder in ["engine/demo/model", "engine/demo/cuda-fp16", "models/qwen3"] {
-        fs::create_dir_all(directory.path().join(folder)).expect("a folder");
-    }
-    let mut sources = sources(directory.path());
-    sources.environment.insert("VLLM_API_KEY".to_owned(), "k".to_owned());
-    let text = text.replace("/etc/ssl/ca.pem", "ca.pem");
-    let loaded = Config::parse(&text, &sources).unwrap_or_else(|faults| panic!("{faults}"));
-    assert_eq!(loaded.warnings, []);
-    assert_eq!(loaded.config.routes.len(), 2);
-}
-
-/// Every option of the schema is shown in the shipped file, each with the schema's default.
-#[test]
-fn the_shipped_configuration_shows_every_option() {
-    let text = fs::read_to_string(repository().join("config.yaml")).expect("readable");
-    let schema = schema();
-    let definitions = schema["$defs"].as_object().expect("definitions").iter();
-    let ours = [
-        "Engine",
-        "Limits",
-        "Listen",
-        "Log",
-        "Otlp",
-        "Route",
-        "Runtime",
-        "Telemetry",
-        "Timeouts",
-        "Upstream",
-    ];
-    let shown = |key: &str| {
-        text.lines().any(|line| line.trim_start_matches(['#', ' ', '-']).starts_with(&format!("{key}:")))
-    };
-    for (name, definition) in definitions.filter(|(name, _)| ours.contains(&name.as_str())) {
-        for key in definition["properties"].as_object().expect("properties").keys() {
-            assert!(shown(key), "`{key}` of {name} is not shown");
-        }
-    }
-}
-
 #[test]
 fn defaults_are_those_of_the_design() {
     let loaded = parse(&with("")).expect("valid");
     insta::assert_yaml_snapshot!(loaded.redacted, @r#"
+    include: []
     listen:
       data: "127.0.0.1:7480"
       admin: "127.0.0.1:7490"
@@ -159,10 +100,14 @@ fn defaults_are_those_of_the_design() {
       body: 32MiB
       head: 64KiB
       head_timeout: 30s
+      body_idle: 30s
       connections: 4096
       requests: 1024
       queue_wait: 30s
       drain: 30s
+    explain:
+      keep: 256
+      capture: ~
     runtime:
       onnxruntime: ~
     log:
@@ -181,17 +126,17 @@ routes:
   - { name: default, upstream: vlm, policy: chats }
 limits: { body: 32 potatoes }
 ";
-    insta::assert_snapshot!(faults(text), @r"
+    insta::assert_snapshot!(parse(text).expect_err("faults").to_string(), @r"
     `config.yaml` has 5 faults
-    limits.body: `32 potatoes` is not a size
+    config.yaml:7: limits.body: `32 potatoes` is not a size
       hint: a number of bytes, or with a unit: `64KiB`, `32MiB`, `2GiB`
-    listen.data: `127.0.0.1` is not an address
+    config.yaml:2: listen.data: `127.0.0.1` is not an address
       hint: an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`
-    routes[0].policy: no policy and no preset is named `chats`
+    config.yaml:6: routes[0].policy: no policy and no preset is named `chats`
       hint: did you mean `chat`?
-    routes[0].upstream: no upstream is named `vlm`
+    config.yaml:6: routes[0].upstream: no upstream is named `vlm`
       hint: did you mean `vllm`?
-    upstreams.vllm.contxt: unknown option
+    config.yaml:4: upstreams.vllm.contxt: unknown option
       hint: did you mean `context`?
     ");
 }
@@ -204,6 +149,8 @@ fn faults_are_data_too() {
       "file": "config.yaml",
       "faults": [
         {
+          "file": "config.yaml",
+          "line": 3,
           "path": "limts",
           "message": "unknown option",
           "hint": "did you mean `limits`?"
@@ -216,7 +163,7 @@ fn faults_are_data_too() {
 #[test]
 fn a_file_that_is_not_there_is_a_fault() {
     let faults = Config::load(&sources(directory().path())).expect_err("a fault").to_string();
-    assert!(faults.starts_with("`config.yaml` has 1 fault\ncannot be read: "), "{faults}");
+    assert!(faults.starts_with("`config.yaml` has 1 fault\nconfig.yaml: cannot be read: "), "{faults}");
 }
 
 #[test]
@@ -303,14 +250,28 @@ fn what_needs_a_restart_is_named() {
     let directory = directory();
     let of = |text: &str| Config::parse(text, &sources(directory.path())).expect("valid").config;
     let old = of(&with(""));
-    assert_eq!(needs_restart(&old, &old), Vec::<String>::new());
+    // The engine runs as it was started.
+    let needs = |new: &str| {
+        let new = of(new);
+        let runs = |name: &str| match old.upstreams.get(name)? {
+            Upstream::Engine(engine) => Some(engine),
+            Upstream::Http(_) => None,
+        };
+        needs_restart(&old, &new, runs)
+    };
+    assert_eq!(needs(&with("")), Vec::<String>::new());
     let live = with("limits: {body: 1MiB, drain: 1s}")
         .replace("upstream: a}", "upstream: a, mode: shadow, policy: chat}");
-    assert_eq!(needs_restart(&old, &of(&live)), Vec::<String>::new());
+    assert_eq!(needs(&live), Vec::<String>::new());
     let restart = with("listen: {data: '127.0.0.1:1'}\nlog: {level: debug}")
         .replace("{model: model}", "{model: model, slots: 2}");
-    assert_eq!(needs_restart(&old, &of(&restart)), ["listen.data", "log", "upstreams.a.engine"]);
-    assert_eq!(needs_restart(&old, &of(&http(""))), ["upstreams.a.engine"]);
+    assert_eq!(needs(&restart), ["listen.data", "log", "upstreams.a.engine"]);
+    // What goes or comes needs none.
+    assert_eq!(needs(&http("")), Vec::<String>::new());
+    assert_eq!(
+        needs(&with("").replace("a: {", "b: {").replace("upstream: a", "upstream: b")),
+        Vec::<String>::new()
+    );
 }
 
 fn trees() -> impl Strategy<Value = Value> {

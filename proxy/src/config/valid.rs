@@ -30,6 +30,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// What a request and the process may take.
     pub limits: Limits,
+    /// What is kept of requests, to be explained afterwards.
+    pub explain: Explain,
     /// Native libraries.
     pub runtime: Runtime,
     /// The process's own log.
@@ -253,6 +255,8 @@ pub struct Limits {
     pub head: u64,
     /// From a connection's first byte to the end of a request's head.
     pub head_timeout: Duration,
+    /// Between two pieces of a request's body.
+    pub body_idle: Duration,
     /// Open connections of the data listener.
     pub connections: usize,
     /// Requests in flight.
@@ -261,6 +265,15 @@ pub struct Limits {
     pub queue_wait: Duration,
     /// How long running requests may take after the signal to stop.
     pub drain: Duration,
+}
+
+/// What is kept of requests, in memory alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explain {
+    /// Reports of the last requests.
+    pub keep: usize,
+    /// Bytes of conversations kept beside them; 0: none.
+    pub capture: u64,
 }
 
 /// Native libraries.
@@ -300,6 +313,11 @@ impl Match {
     pub fn takes_head(&self, path: &str, headers: &http::HeaderMap) -> bool {
         self.path.as_ref().is_none_or(|glob| glob.is_match(path))
             && self.headers.iter().all(|(name, glob)| any_value(headers, name, glob))
+    }
+
+    /// Whether a path is taken.
+    pub(super) fn takes_path(&self, path: &str) -> bool {
+        self.path.as_ref().is_none_or(|glob| glob.is_match(path))
     }
 
     /// Whether a model id is taken.

@@ -1,15 +1,19 @@
-//! Hot reload: a changed file is loaded and checked; a bad one leaves the last good one in force.
+//! Hot reload: a changed file, included ones among them, is loaded and checked; a bad one leaves the last good one in
+//! force.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::{Config, Faults, Loaded, Sources};
+use super::documents::Inputs;
+use super::faults::Fault;
+use super::{Config, Faults, Loaded, Sources, path};
 
 /// How often the file is read without having been told to: network file systems send no events.
 const POLL: Duration = Duration::from_secs(60);
@@ -18,8 +22,9 @@ const POLL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Watch {
     reloads: Arc<Mutex<Reloads>>,
+    file: String,
     // Dropping it ends the thread that loads.
-    _watcher: RecommendedWatcher,
+    _watcher: Arc<Mutex<RecommendedWatcher>>,
 }
 
 /// What became of the file's changes.
@@ -36,8 +41,8 @@ pub struct Reloads {
 }
 
 impl Watch {
-    /// Watches the folder of `sources.file`: a Kubernetes ConfigMap is swapped by a link beside the file, and
-    /// editors rename; a watch on the file itself would end with the first change. Each change of the file's
+    /// Watches the folder of `sources.file`, and those that it includes files from: a Kubernetes ConfigMap is swapped by a link beside the file, and
+    /// editors rename; a watch on the file itself would end with the first change. Each change of the files'
     /// content gives one message, valid or not; a change back to what is in force clears the error and gives none.
     ///
     /// `first` is the configuration in force.
@@ -60,9 +65,29 @@ impl Watch {
             last_error: None,
         }));
         let (send, receive) = mpsc::channel(1);
-        let loader = Loader { seen: None, sources, reloads: Arc::clone(&reloads), send };
+        let file = sources.file.display().to_string();
+        let watcher = Arc::new(Mutex::new(watcher));
+        let loader = Loader {
+            seen: None,
+            sources,
+            reloads: Arc::clone(&reloads),
+            send,
+            watcher: Arc::downgrade(&watcher),
+            watched: BTreeSet::new(),
+        };
         std::thread::Builder::new().name("config-watch".to_owned()).spawn(move || loader.run(&woken))?;
-        Ok((Self { reloads, _watcher: watcher }, receive))
+        Ok((Self { reloads, file, _watcher: watcher }, receive))
+    }
+
+    /// Notes that a valid configuration could not be put in force.
+    pub fn refuser(&self) -> impl Fn(&str) + Send + Sync + use<> {
+        let (reloads, file) = (Arc::clone(&self.reloads), self.file.clone());
+        move |why| {
+            let faults = vec![Fault::new(path::Path::default(), why)];
+            let mut reloads = reloads.lock().unwrap_or_else(PoisonError::into_inner);
+            reloads.refused += 1;
+            reloads.last_error = Some(Faults { file: file.clone(), faults });
+        }
     }
 
     /// What became of the changes so far.
@@ -105,6 +130,10 @@ struct Loader {
     sources: Sources,
     reloads: Arc<Mutex<Reloads>>,
     send: mpsc::Sender<Change>,
+    /// Gone when nobody wants to hear any more.
+    watcher: Weak<Mutex<RecommendedWatcher>>,
+    /// Folders watched for included files.
+    watched: BTreeSet<PathBuf>,
 }
 
 impl Loader {
@@ -125,17 +154,55 @@ impl Loader {
         }
     }
 
-    /// Loads the file where its content is another than at the last look.
+    /// Loads the files where their content is another than at the last look.
     fn look(&mut self) -> Option<Change> {
-        // A file that is not there for a moment, between two renames, is no change yet.
-        let content = std::fs::read(&self.sources.file).ok()?;
-        let hash = blake3::hash(&content);
-        if self.seen.replace(hash) == Some(hash) {
-            return None;
+        loop {
+            // A file that is not there for a moment, between two renames, is no change yet.
+            let content = std::fs::read(&self.sources.file).ok()?;
+            let mut inputs = Inputs::default();
+            // What was hashed is what is parsed: the files may be others by now.
+            let loaded = Config::read(&String::from_utf8_lossy(&content), &self.sources, &mut inputs);
+            // What came before its folder was watched has sent no event.
+            if self.watch(&inputs) {
+                continue;
+            }
+            let hash = inputs.hash();
+            if self.seen.replace(hash) == Some(hash) {
+                return None;
+            }
+            return self
+                .reloads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .note(&loaded)
+                .then_some(loaded);
         }
-        // What was hashed is what is parsed: the file may be another by now.
-        let loaded = Config::parse(&String::from_utf8_lossy(&content), &self.sources);
-        self.reloads.lock().unwrap_or_else(PoisonError::into_inner).note(&loaded).then_some(loaded)
+    }
+
+    /// Watches the folders of included files, or what is above one that is not there yet. Whether there is a new one.
+    fn watch(&mut self, inputs: &Inputs) -> bool {
+        let Some(watcher) = self.watcher.upgrade() else { return false };
+        let mut watcher = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = |folder: &PathBuf| {
+            let mut up = folder.ancestors();
+            up.find(|folder| folder.is_dir()).map(Path::to_owned)
+        };
+        let own = self.sources.directory.join(folder(&self.sources.file));
+        let wanted: BTreeSet<_> =
+            inputs.folders.iter().filter_map(there).filter(|folder| *folder != own).collect();
+        let is_new = !wanted.is_subset(&self.watched);
+        for gone in self.watched.difference(&wanted) {
+            // One that is not there any more is not watched any more.
+            let _ = watcher.unwatch(gone);
+        }
+        for folder in wanted.difference(&self.watched) {
+            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                tracing::warn!(target: "plimsoll", folder = %folder.display(), %error,
+                    "an included folder cannot be watched: its changes are seen once a minute");
+            }
+        }
+        self.watched = wanted;
+        is_new
     }
 }
 

@@ -80,7 +80,7 @@ fn a_bad_file_leaves_the_last_good_one_and_is_reported() {
     let loaded = changes.blocking_recv().expect("a change").expect("valid");
     assert_eq!(watch.reloads().last_error, None);
     assert_eq!(watch.reloads().generation, 2);
-    assert_eq!(needs_restart(&first.config, &loaded.config), Vec::<String>::new());
+    assert_eq!(needs_restart(&first.config, &loaded.config, |_| None), Vec::<String>::new());
 }
 
 /// The kubelet's way: `config.yaml -> ..data/config.yaml`, `..data -> ..1`, and `..data` is swapped.
@@ -113,4 +113,87 @@ fn the_loader_ends_with_the_watch() {
     let (watch, mut changes, _) = started(&directory);
     drop(watch);
     assert!(changes.blocking_recv().is_none());
+}
+
+/// A configuration that includes the policies of a folder.
+fn including() -> String {
+    "include: [policies.d/*.yaml]\n".to_owned() + &text("1s")
+}
+
+fn policy(name: &str, keep: u32) -> String {
+    format!("policies: {{ {name}: {{ steps: [ {{ trim_turns: {{ keep: {keep} }} }} ] }} }}\n")
+}
+
+/// The steps of a policy in force.
+fn kept(change: Option<Change>, policy: &str) -> String {
+    format!("{:?}", change.expect("a change").expect("valid").config.policies[policy])
+}
+
+#[test]
+fn an_included_folder_is_watched() {
+    let directory = tempfile::tempdir().expect("a folder");
+    fs::write(directory.path().join("config.yaml"), including()).expect("written");
+    let (watch, mut changes, _) = started(&directory);
+    // The folder comes into being after the start, with its file, by one rename.
+    let beside = directory.path().join("beside");
+    fs::create_dir(&beside).expect("a folder");
+    fs::write(beside.join("search.yaml"), policy("search", 3)).expect("written");
+    fs::rename(&beside, directory.path().join("policies.d")).expect("renamed");
+    assert!(kept(changes.blocking_recv(), "search").contains("keep: 3"));
+    let put = |name: &str, text: String| {
+        fs::write(directory.path().join("new"), text).expect("written");
+        fs::rename(directory.path().join("new"), directory.path().join("policies.d").join(name))
+            .expect("renamed");
+    };
+    put("search.yaml", policy("search", 4));
+    assert!(kept(changes.blocking_recv(), "search").contains("keep: 4"));
+    put("ops.yaml", policy("ops", 5));
+    assert!(kept(changes.blocking_recv(), "ops").contains("keep: 5"));
+    put("ops.yaml", policy("search", 6));
+    let faults = changes.blocking_recv().expect("a change").expect_err("a name twice").to_string();
+    let place = |name: &str| directory.path().join("policies.d").join(name).display().to_string();
+    assert!(faults.contains(&format!("`search` stands in `{}:1` already", place("ops.yaml"))), "{faults}");
+    assert!(faults.contains(&format!("{}:1: policies.search", place("search.yaml"))), "{faults}");
+    assert_eq!((watch.reloads().generation, watch.reloads().refused), (4, 1));
+    fs::remove_file(directory.path().join("policies.d/ops.yaml")).expect("removed");
+    // One policy less than what is in force is a change, too.
+    let loaded = changes.blocking_recv().expect("a change").expect("valid");
+    assert_eq!(loaded.config.policies.keys().collect::<Vec<_>>(), ["off", "search"]);
+    assert_eq!(watch.reloads().last_error, None);
+}
+
+/// A ConfigMap mounted beside the configuration, swapped as the kubelet does.
+#[cfg(unix)]
+#[test]
+fn an_included_config_map_is_loaded_at_each_swap() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().expect("a folder");
+    let mount = directory.path().join("policies.d");
+    fs::create_dir(&mount).expect("a folder");
+    let version = |number: u32| {
+        let folder = mount.join(format!("..{number}"));
+        fs::create_dir(&folder).expect("a folder");
+        for team in ["ops", "search"] {
+            fs::write(folder.join(format!("{team}.yaml")), policy(team, number)).expect("written");
+        }
+        symlink(format!("..{number}"), mount.join("..data_tmp")).expect("a link");
+        fs::rename(mount.join("..data_tmp"), mount.join("..data")).expect("swapped");
+    };
+    version(1);
+    for team in ["ops", "search"] {
+        symlink(format!("..data/{team}.yaml"), mount.join(format!("{team}.yaml"))).expect("a link");
+    }
+    fs::write(directory.path().join("config.yaml"), including()).expect("written");
+    let (watch, mut changes, first) = started(&directory);
+    assert_eq!(first.included.len(), 2);
+    for number in 2..5 {
+        version(number);
+        fs::remove_dir_all(mount.join(format!("..{}", number - 1))).expect("removed");
+        let loaded = changes.blocking_recv().expect("a change").expect("valid");
+        for team in ["ops", "search"] {
+            let steps = format!("{:?}", loaded.config.policies[team]);
+            assert!(steps.contains(&format!("keep: {number}")), "{steps}");
+        }
+    }
+    assert_eq!((watch.reloads().generation, watch.reloads().refused), (4, 0));
 }

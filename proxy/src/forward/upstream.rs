@@ -22,7 +22,7 @@ use tower::{BoxError, ServiceBuilder};
 use super::unasked::without_usage;
 use super::usage::Tail;
 use crate::admit::Sending;
-use crate::body::{Body, BrokenOff, Observe, full, impatient, observed};
+use crate::body::{Body, BrokenOff, Observe, full, impatient, observed, paused};
 use crate::config::{self, Secret};
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
 use crate::stamp;
@@ -71,6 +71,15 @@ pub enum UpstreamError {
         /// The time it had.
         after: Duration,
     },
+    /// The client paused in its request's body for longer than `limits.body_idle`.
+    #[error(
+        "nothing came of the request body for {}: send it without such a pause",
+        humantime::format_duration(*.after)
+    )]
+    Idle {
+        /// The time it had.
+        after: Duration,
+    },
     /// The path asked for cannot be appended to the upstream's address.
     #[error("the path does not make a valid upstream URL: {0}")]
     Address(#[from] http::Error),
@@ -83,6 +92,7 @@ impl UpstreamError {
             Self::Unreachable { .. } => "upstream_unreachable",
             Self::Broken { .. } => "upstream_broken",
             Self::Timeout { .. } => "upstream_timeout",
+            Self::Idle { .. } => "request_timeout",
             Self::Address(_) => "invalid_url",
         }
     }
@@ -145,7 +155,10 @@ impl HttpUpstream {
             Ok(Err(error)) if error.is_connect() => {
                 Err(UpstreamError::Unreachable { name: name(), source: error.into() })
             }
-            Ok(Err(error)) => Err(UpstreamError::Broken { name: name(), source: error.into() }),
+            Ok(Err(error)) => Err(match paused(&error) {
+                Some(after) => UpstreamError::Idle { after },
+                None => UpstreamError::Broken { name: name(), source: error.into() },
+            }),
             Err(_) => Err(UpstreamError::Timeout { name: name(), after }),
         }
     }
@@ -167,6 +180,7 @@ impl HttpUpstream {
         if !self.settings.forward_baggage {
             headers.remove("baggage");
         }
+        join_cookies(&mut headers);
         if let Some(key) = &self.settings.api_key {
             headers.insert(header::AUTHORIZATION, bearer(key)?);
         }
@@ -278,6 +292,18 @@ pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> 
         fail(span.take(), "upstream_status");
     }
     Ok(upstream.pass_back(response, Way { stamps, span, usage_asked }))
+}
+
+/// HTTP/2 may split cookies over fields; anything else takes one field alone (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() < 2 {
+        return;
+    }
+    // Values that stood in fields stand in one field, too.
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// What the policy left alone goes out in its original, still encoded, bytes.

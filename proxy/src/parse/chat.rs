@@ -4,6 +4,7 @@ use plimsoll_policies::{Conversation, Message, ParseError, Role};
 use thiserror::Error;
 
 use crate::body::Payload;
+use crate::cut::cut;
 
 /// A chat request over its original bytes.
 pub struct Chat {
@@ -52,6 +53,19 @@ pub(super) fn check_tools(conversation: &Conversation) -> Result<(), MessageErro
     }
 }
 
+/// Variables for the template come by name.
+pub(super) fn check_kwargs(conversation: &Conversation) -> Result<(), MessageError> {
+    let name = "chat_template_kwargs";
+    match conversation.field(name).map(serde_json::from_str) {
+        None | Some(Ok(serde_json::Value::Null | serde_json::Value::Object(_))) => Ok(()),
+        Some(Ok(other)) => {
+            let form = "must be an object of the template's variables, such as {\"enable_thinking\": false}";
+            Err(fault(name.to_owned(), &format!("{form}, found `{}`", cut(&other.to_string()))))
+        }
+        Some(Err(error)) => Err(fault(name.to_owned(), &format!("cannot be read as text: {error}"))),
+    }
+}
+
 /// What a template would only stumble over is told apart here, message by message.
 pub(super) fn check_messages(conversation: &Conversation) -> Result<(), MessageError> {
     let messages = conversation.messages();
@@ -81,16 +95,48 @@ fn check_message(message: &Message, at: &str) -> Result<(), MessageError> {
     }
     if message.role() == Role::Other {
         let known = "`system`, `developer`, `user`, `assistant` or `tool`";
-        return Err(fault(format!("{at}.role"), &format!("must be {known}, found {}", value["role"])));
+        return Err(fault(
+            format!("{at}.role"),
+            &format!("must be {known}, found `{}`", cut(&value["role"].to_string())),
+        ));
     }
+    check_calls(&value["tool_calls"], at)?;
     match &value["content"] {
         serde_json::Value::String(_) => Ok(()),
         serde_json::Value::Null if message.role() == Role::Assistant => Ok(()),
         serde_json::Value::Array(parts) => check_parts(parts, at),
         other => {
-            Err(fault(format!("{at}.content"), &format!("must be a string or text parts, found {other}")))
+            let found = other.to_string();
+            let message = format!("must be a string or text parts, found `{}`", cut(&found));
+            Err(fault(format!("{at}.content"), &message))
         }
     }
+}
+
+/// Calls that the template could not write. Arguments may be an object, too, as other servers take them.
+fn check_calls(calls: &serde_json::Value, at: &str) -> Result<(), MessageError> {
+    let at = format!("{at}.tool_calls");
+    let calls = match calls {
+        serde_json::Value::Null => return Ok(()),
+        serde_json::Value::Array(calls) => calls,
+        other => {
+            let found = other.to_string();
+            return Err(fault(at, &format!("must be an array of calls, found `{}`", cut(&found))));
+        }
+    };
+    for (index, call) in calls.iter().enumerate() {
+        let function = &call["function"];
+        let arguments = &function["arguments"];
+        let right = function["name"].is_string()
+            && (arguments.is_string() || arguments.is_object() || arguments.is_null())
+            && (call["id"].is_string() || call["id"].is_null());
+        if !right {
+            let form = "must be `{\"id\": ..., \"type\": \"function\", \"function\": {\"name\": ..., \"arguments\": \"{...}\"}}`";
+            let found = call.to_string();
+            return Err(fault(format!("{at}[{index}]"), &format!("{form}, found `{}`", cut(&found))));
+        }
+    }
+    Ok(())
 }
 
 fn check_parts(parts: &[serde_json::Value], at: &str) -> Result<(), MessageError> {
@@ -110,7 +156,7 @@ fn check_result(message: &Message, at: &str, open_calls: &[&str]) -> Result<(), 
             format!("{at}.tool_call_id"),
             &format!(
                 "messages with role `tool` must be a response to a preceding message with `tool_calls`; found `{}`",
-                id.unwrap_or("none")
+                cut(id.unwrap_or("none"))
             ),
         )),
     }
@@ -118,4 +164,59 @@ fn check_result(message: &Message, at: &str, open_calls: &[&str]) -> Result<(), 
 
 fn fault(param: String, message: &str) -> MessageError {
     MessageError { param, message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Conversation {
+        Conversation::parse_chat(json.into()).expect("a chat request")
+    }
+
+    fn calls(json: &str) -> Result<(), MessageError> {
+        let call = format!(r#"{{"role":"assistant","content":null,"tool_calls":{json}}}"#);
+        check_messages(&read(&format!(r#"{{"messages":[{{"role":"user","content":"q"}},{call}]}}"#)))
+    }
+
+    #[test]
+    fn calls_of_the_wrong_form_are_told_by_their_place() {
+        for json in [
+            "null",
+            "[]",
+            r#"[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]"#,
+            r#"[{"function":{"name":"f","arguments":{"a":1}}},{"function":{"name":"f"}}]"#,
+        ] {
+            assert_eq!(calls(json), Ok(()), "{json}");
+        }
+        for (json, at) in [
+            ("{}", "messages[1].tool_calls"),
+            ("\"f()\"", "messages[1].tool_calls"),
+            ("[7]", "messages[1].tool_calls[0]"),
+            (r#"[{"id":"c"}]"#, "messages[1].tool_calls[0]"),
+            (r#"[{"function":{"name":"f"}},{"function":"f"}]"#, "messages[1].tool_calls[1]"),
+            (r#"[{"id":5,"function":{"name":"f"}}]"#, "messages[1].tool_calls[0]"),
+            (r#"[{"function":{"name":"f","arguments":[1]}}]"#, "messages[1].tool_calls[0]"),
+        ] {
+            assert_eq!(calls(json).expect_err(json).param, at, "{json}");
+        }
+    }
+
+    #[test]
+    fn variables_of_the_template_are_an_object() {
+        let check =
+            |json: &str| check_kwargs(&read(&format!(r#"{{"messages":[],"chat_template_kwargs":{json}}}"#)));
+        assert_eq!((check("null"), check(r#"{"enable_thinking":false}"#)), (Ok(()), Ok(())));
+        for json in ["[]", "5", "\"x\"", "true"] {
+            assert_eq!(check(json).expect_err(json).param, "chat_template_kwargs");
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_cut() {
+        let long =
+            format!(r#"{{"messages":[{{"role":"user","content":{{"a":"{}"}}}}]}}"#, "x".repeat(10_000));
+        let fault = check_messages(&read(&long)).expect_err("an object");
+        assert!(fault.message.contains('…') && fault.message.len() < 200, "{fault}");
+    }
 }

@@ -7,11 +7,13 @@ mod options;
 use std::sync::Arc;
 
 use http::request::Parts;
+use percent_encoding::percent_decode_str;
 use plimsoll_policies::ParseError;
 use thiserror::Error;
 
 use crate::body::{Body, BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
+use crate::cut::cut;
 use crate::forward::upstream::HttpUpstream;
 use crate::identify::{Api, Identified};
 use crate::kept::{KeptError, Wanted};
@@ -203,6 +205,7 @@ fn chat(request: Identified, payload: Payload) -> Result<Call, CallError> {
             check_model(&request.live, engine, &route, model.as_deref())?;
             chat::check_messages(&conversation)?;
             chat::check_tools(&conversation)?;
+            chat::check_kwargs(&conversation)?;
             let options = Options::read(conversation.fields(), engine.sampling())?;
             let input = Input::Chat(Chat { payload, conversation, model });
             Work::Generate { engine: engine.clone(), input, options }
@@ -249,13 +252,11 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
             let outgoing = Outgoing::Raw(std::mem::replace(&mut request.body, full("")));
             Work::Send { upstream: upstream.clone(), outgoing }
         }
-        Kind::Engine(_) if request.api == Api::Models => {
-            Work::Models { id: path.strip_prefix("/v1/models/").map(str::to_owned) }
-        }
+        Kind::Engine(_) if request.api == Api::Models => Work::Models { id: model_id(path) },
         Kind::Engine(_) => {
             return Err(CallError::UnknownUrl {
                 method: request.head.method.to_string(),
-                path: path.to_owned(),
+                path: cut(path).into_owned(),
             });
         }
     };
@@ -267,6 +268,14 @@ fn for_kept(request: Identified, wanted: Wanted) -> Call {
     let Identified { head, live, record, candidates, .. } = request;
     let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
     Call { envelope: Envelope { head, route, mode: Mode::Off, live, record }, work: Work::Kept { wanted } }
+}
+
+/// The id behind `/v1/models/`, in whatever spelling of the path; ids may have slashes.
+fn model_id(path: &str) -> Option<String> {
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
+    let behind = parts.nth(1)?.trim_start_matches('/').strip_prefix("models")?.trim_start_matches('/');
+    let id = percent_decode_str(behind).decode_utf8_lossy();
+    (!id.is_empty()).then(|| id.into_owned())
 }
 
 /// The first route whose head matched and that takes this model.
@@ -284,7 +293,7 @@ fn check_model(live: &Live, engine: &Embedded, route: &Route, model: Option<&str
 fn unserved(live: &Live, model: Option<&str>) -> CallError {
     let served = live.served_models().join(", ");
     match model {
-        Some(model) => CallError::UnknownModel { model: model.to_owned(), served },
+        Some(model) => CallError::UnknownModel { model: cut(model).into_owned(), served },
         None => CallError::NoModel { served },
     }
 }
@@ -298,4 +307,24 @@ fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call 
     request.record.routed(route.facts(mode));
     let Identified { head, live, record, .. } = request;
     Call { envelope: Envelope { head, route, mode, live, record }, work }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model_id;
+
+    #[test]
+    fn a_models_id_is_read_in_every_spelling() {
+        for (path, id) in [
+            ("/v1/models/demo", Some("demo")),
+            ("//v1//models//demo", Some("demo")),
+            ("/v1/models/Qwen%2FQwen2.5%20B", Some("Qwen/Qwen2.5 B")),
+            ("/v1/models/Qwen/Qwen2.5", Some("Qwen/Qwen2.5")),
+            ("/v1/models/a%zz", Some("a%zz")),
+            ("/v1/models", None),
+            ("/v1/models/", None),
+        ] {
+            assert_eq!(model_id(path).as_deref(), id, "{path}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What a request asks of the embedded engine: limits, sampling, stops, stream form.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use plimsoll_engine::Sampling;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use thiserror::Error;
 
+use crate::cut::cut;
 use crate::telemetry::Settings;
 
 /// Fields that hold the conversation itself, read elsewhere.
@@ -146,6 +148,8 @@ impl Options {
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or(&text);
+    // A wrong value stands in it as it came.
+    let text = &*shortened(text);
     // Clients know JSON's types, not ours.
     let types = [
         ("u32", "a whole number of at least 0"),
@@ -156,6 +160,17 @@ fn reason(error: &serde_json::Error) -> String {
     types.iter().fold(text.to_owned(), |text, (ours, theirs)| {
         text.replace(&format!("expected {ours}"), &format!("expected {theirs}"))
     })
+}
+
+/// A long text in quotes is cut; what was expected stands behind it.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match (text.split_once('"'), text.rsplit_once('"')) {
+        (Some((before, _)), Some((_, behind))) if text.len() > before.len() + behind.len() + 2 => {
+            let value = &text[before.len() + 1..text.len() - behind.len() - 1];
+            Cow::Owned(format!("{before}\"{}\"{behind}", cut(value)))
+        }
+        _ => Cow::Borrowed(text),
+    }
 }
 
 impl Raw {
@@ -271,7 +286,7 @@ fn bias(bias: Option<&BTreeMap<String, f32>>) -> Result<Vec<(u32, f32)>, OptionE
         .flatten()
         .map(|(token, bias)| {
             let token = token.parse().map_err(|_| {
-                OptionError::new("logit_bias", format!("`logit_bias`: `{token}` is not a token id"))
+                OptionError::new("logit_bias", format!("`logit_bias`: `{}` is not a token id", cut(token)))
             })?;
             Ok((token, within("logit_bias", Some(*bias), -100.0..=100.0)?.unwrap_or_default()))
         })
@@ -297,6 +312,14 @@ mod tests {
     #[test]
     fn newer_limit_wins() {
         assert_eq!(read(r#"{"max_tokens":5,"max_completion_tokens":7}"#).unwrap().max_tokens, Some(7));
+    }
+
+    #[test]
+    fn a_wrong_value_is_cut() {
+        let error = read(&format!(r#"{{"temperature":"{}"}}"#, "x".repeat(5000))).unwrap_err();
+        let shown = "x".repeat(80);
+        let want = format!("`temperature`: invalid type: string \"{shown}…\", expected a number");
+        assert_eq!(error.message, want);
     }
 
     #[test]

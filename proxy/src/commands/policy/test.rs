@@ -1,21 +1,21 @@
 //! `plimsoll policy test`
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use plimsoll_policies::config::{Step, resolve};
+use plimsoll_policies::config::{PolicyConfig, Step, resolve};
 use plimsoll_policies::{Chain, Context, Limits};
 use plimsoll_proxy::assemble;
 use plimsoll_proxy::cases::{self, Case, Checked, Policy};
-use plimsoll_proxy::config::Config;
+use plimsoll_proxy::config::{self, Config};
 use plimsoll_proxy::count::Counter;
 use plimsoll_proxy::explain;
 use serde_json::{Value, json};
 
-use crate::commands::route::{chosen, counter, estimate, policies, steps};
-use crate::commands::{FAULTS, Files, report, say};
+use crate::commands::route::{chosen, counter, estimate, policies};
+use crate::commands::{self, FAULTS, report, say};
 
 /// How files of cases end.
 const SUFFIX: &str = ".test.yaml";
@@ -25,8 +25,8 @@ const INLINE: &str = "the case's own";
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    files: Files,
-    /// Files of cases, or folders that are searched for `*.test.yaml`
+    files: commands::Files,
+    /// Files of cases, or folders that are searched for `*.test.yaml` and for files of policies with their `cases`
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The route whose upstream counts [default: the last one, which takes everything]
@@ -46,11 +46,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         None
     };
-    let mut bench = Bench { config: config.as_ref(), route: args.route.as_deref(), counters: HashMap::new() };
+    let files = files(&args.paths)?;
+    let beside = match config::policies_of(&files.policies) {
+        Ok(policies) => policies,
+        Err(faults) => return Ok(report(&faults)),
+    };
+    // A folder's own policies, whether the configuration includes them or not.
+    let mut known = policies(config.as_ref());
+    known.extend(beside);
+    let mut bench = Bench {
+        config: config.as_ref(),
+        route: args.route.as_deref(),
+        policies: known,
+        counters: HashMap::new(),
+    };
     let mut results = Vec::new();
-    for file in files(&args.paths)? {
+    for (file, text) in files.cases {
         let name = file.display();
-        let text = std::fs::read_to_string(&file).with_context(|| format!("`{name}` cannot be read"))?;
         let cases = cases::read(&text).map_err(|error| anyhow::anyhow!("`{name}`: {error}"))?;
         for case in cases {
             let place = || format!("`{name}`, case `{}`", case.name);
@@ -67,28 +79,57 @@ struct Outcome {
     checked: Checked,
 }
 
-/// The files of cases below these paths, in order.
-fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+/// What was found below the paths, each file with its text.
+#[derive(Default)]
+struct Files {
+    cases: Vec<(PathBuf, String)>,
+    policies: Vec<(String, String)>,
+}
+
+/// The files below these paths, in order.
+fn files(paths: &[PathBuf]) -> anyhow::Result<Files> {
+    let mut found = Files::default();
     for path in paths {
-        let before = found.len();
-        search(path, true, &mut found).with_context(|| format!("`{}` cannot be read", path.display()))?;
-        found[before..].sort();
-        if found.len() == before {
-            bail!("no `*{SUFFIX}` below `{}`", path.display());
+        let mut below = Vec::new();
+        search(path, true, &mut below).with_context(|| format!("`{}` cannot be read", path.display()))?;
+        below.sort();
+        let before = found.cases.len();
+        for file in below {
+            let named = file == *path;
+            let text = std::fs::read_to_string(&file);
+            let text = text.with_context(|| format!("`{}` cannot be read", file.display()))?;
+            let name = file.display().to_string();
+            if config::is_policies(&name, &text) {
+                found.policies.push((name, text.clone()));
+                if config::has_cases(&text) {
+                    found.cases.push((file, text));
+                }
+            } else if named || config::is_cases(&name) {
+                found.cases.push((file, text));
+            }
+        }
+        if found.cases.len() == before {
+            bail!("no `*{SUFFIX}` below `{}`, and no file of policies with `cases`", path.display());
         }
     }
     Ok(found)
 }
 
+/// Every YAML file; what is one of ours is told by its content.
 fn search(path: &Path, named: bool, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    // A link is followed where it is named, not where it is found: a ring of them has no end.
+    // A link to a folder is followed where it is named, not where it is found: a ring of them has no end.
     let is_folder = if named { path.is_dir() } else { path.symlink_metadata()?.is_dir() };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     if is_folder {
-        for entry in path.read_dir()? {
-            search(&entry?.path(), false, found)?;
+        // The versions of a Kubernetes volume stand in such folders, and are linked to.
+        if named || !name.starts_with('.') {
+            for entry in path.read_dir()? {
+                search(&entry?.path(), false, found)?;
+            }
         }
-    } else if named || path.to_string_lossy().ends_with(SUFFIX) {
+    } else if named
+        || !name.starts_with('.') && [".yaml", ".yml"].iter().any(|end| name.ends_with(end)) && path.is_file()
+    {
         found.push(path.to_owned());
     }
     Ok(())
@@ -98,6 +139,8 @@ fn search(path: &Path, named: bool, found: &mut Vec<PathBuf>) -> std::io::Result
 struct Bench<'a> {
     config: Option<&'a Config>,
     route: Option<&'a str>,
+    /// Of the configuration, and of the files beside the cases.
+    policies: BTreeMap<String, PolicyConfig>,
     /// By tokenizer folder, or by model name where the route counts.
     counters: HashMap<(Option<PathBuf>, Option<String>), Counter>,
 }
@@ -126,9 +169,9 @@ impl Bench<'_> {
 
     fn steps(&self, policy: &Policy) -> anyhow::Result<(String, Vec<Step>)> {
         match policy {
-            Policy::Named(name) => Ok((name.clone(), steps(self.config, name)?)),
+            Policy::Named(name) => Ok((name.clone(), resolve(name, &self.policies)?)),
             Policy::Inline(policy) => {
-                let mut all = policies(self.config);
+                let mut all = self.policies.clone();
                 all.insert(INLINE.to_owned(), policy.clone());
                 Ok((INLINE.to_owned(), resolve(INLINE, &all)?))
             }

@@ -5,6 +5,7 @@ mod upstreams;
 mod engine;
 mod routes;
 mod policies;
+mod sense;
 mod process;
 mod kept;
 
@@ -41,9 +42,11 @@ impl Check<'_> {
         let checkpoints = self.checkpoints(&raw.checkpoints);
         let telemetry = self.telemetry(&raw.telemetry);
         let limits = self.limits(&raw.limits);
+        let explain = self.explain(&raw.explain);
         let runtime = self.runtime(&raw.runtime);
         let log = self.log(&raw.log);
         self.unused(raw);
+        self.fits_windows(raw);
         Some(Config {
             listen: listen?,
             upstreams,
@@ -53,6 +56,7 @@ impl Check<'_> {
             checkpoints,
             telemetry: telemetry?,
             limits: limits?,
+            explain: explain?,
             runtime: runtime?,
             log: log?,
         })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_policies::Summariser;
 use plimsoll_policies::config::{PolicyConfig, PolicyFault, Step, resolve};
+use serde_json::Value;
 
 use super::super::faults::{Fault, near};
 use super::super::path::Path;
@@ -14,6 +15,7 @@ impl Check<'_> {
     /// The file's policies, and the presets that routes name.
     pub(super) fn policies(&mut self, raw: &Raw) -> BTreeMap<String, Vec<Step>> {
         let configs = self.configs(raw);
+        self.step_faults(raw);
         let presets = plimsoll_policies::presets();
         let named = raw.routes.iter().map(|route| &route.policy).filter(|name| presets.contains_key(*name));
         let mut resolved = BTreeMap::new();
@@ -47,12 +49,38 @@ impl Check<'_> {
         }
     }
 
-    /// The policies whose shape is sound.
+    /// Each step's own faults, those of policies with other faults included.
+    fn step_faults(&mut self, raw: &Raw) {
+        for (name, policy) in &raw.policies {
+            let at = Path::of(&["policies", name, "steps"]);
+            let steps = self.tree.pointer(&format!("/policies/{}/steps", pointer(name)));
+            let steps = steps.or_else(|| policy.get("steps")).and_then(Value::as_array);
+            let mut seen: Vec<&str> = Vec::new();
+            for (index, step) in steps.into_iter().flatten().enumerate() {
+                let at = at.index(index);
+                if self.findings.touch(&at) {
+                    continue;
+                }
+                let Ok(step) = serde_json::from_value::<Step>(step.clone()) else { continue };
+                let own = step.name();
+                if seen.contains(&own) {
+                    self.fault(at, format!("step `{own}` stands twice"), "keep one of them");
+                } else if let Some(what) = step.fault() {
+                    self.findings.fault(Fault::new(at.key(own), what));
+                }
+                seen.push(own);
+            }
+        }
+    }
+
+    /// The policies; of those whose shape is not sound, what they extend.
     fn configs(&mut self, raw: &Raw) -> BTreeMap<String, PolicyConfig> {
         let mut configs = BTreeMap::new();
         for (name, value) in &raw.policies {
             let at = Path::of(&["policies", name]);
             if self.findings.touch(&at) {
+                let extends = policy_extends(value).filter(|_| !self.findings.touch(&at.key("extends")));
+                configs.insert(name.clone(), PolicyConfig { extends, steps: Vec::new() });
                 continue;
             }
             let config = serde_json::from_value::<PolicyConfig>(value.clone());
@@ -86,14 +114,8 @@ impl Check<'_> {
                 Fault::new(section.key(first).key("extends"), format!("goes in a circle: {chain}"))
                     .hint("let one of them extend a preset, or nothing")
             }
-            PolicyFault::Duplicate { policy, step } => Fault::new(
-                place(&section, &policy, step, configs, true),
-                format!("step `{step}` stands twice"),
-            )
-            .hint("keep one of them"),
-            PolicyFault::Parameter { policy, step, what } => {
-                Fault::new(place(&section, &policy, step, configs, false).key(step), what)
-            }
+            // Told step by step.
+            PolicyFault::Duplicate { .. } | PolicyFault::Parameter { .. } => return,
         };
         self.findings.fault(fault);
     }
@@ -124,17 +146,11 @@ fn extender<'a>(name: &str, configs: &'a BTreeMap<String, PolicyConfig>) -> Opti
     found.map(|(owner, _)| owner.as_str())
 }
 
-/// Where a step stands in its policy: the first of its name, or the last.
-fn place(
-    section: &Path,
-    policy: &str,
-    step: &str,
-    configs: &BTreeMap<String, PolicyConfig>,
-    last: bool,
-) -> Path {
-    let at = section.key(policy).key("steps");
-    let steps = configs.get(policy).map(|config| config.steps.as_slice()).unwrap_or_default();
-    let is_it = |own: &Step| own.name() == step;
-    let index = if last { steps.iter().rposition(is_it) } else { steps.iter().position(is_it) };
-    index.map_or(at.clone(), |index| at.index(index))
+fn policy_extends(policy: &Value) -> Option<String> {
+    policy.get("extends").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// A key as it stands in a JSON pointer.
+fn pointer(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }

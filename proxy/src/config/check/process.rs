@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::super::faults::{Fault, near};
 use super::super::path::Path;
 use super::super::raw;
-use super::super::valid::{Limits, Log, Otlp, Runtime, Telemetry};
+use super::super::valid::{Explain, Limits, Log, Otlp, Runtime, Telemetry};
 use super::Check;
 
 impl Check<'_> {
@@ -52,17 +52,27 @@ impl Check<'_> {
         let body = self.size(at.key("body"), &raw.body);
         let head = self.head(at.key("head"), raw);
         let head_timeout = self.some_time(at.key("head_timeout"), &raw.head_timeout);
+        let body_idle = self.some_time(at.key("body_idle"), &raw.body_idle);
         let queue_wait = self.time(at.key("queue_wait"), &raw.queue_wait);
         let drain = self.time(at.key("drain"), &raw.drain);
         Some(Limits {
             body: body?,
             head: head?,
             head_timeout: head_timeout?,
+            body_idle: body_idle?,
             connections: raw.connections as usize,
             requests: raw.requests as usize,
             queue_wait: queue_wait?,
             drain: drain?,
         })
+    }
+
+    pub(super) fn explain(&mut self, raw: &raw::Explain) -> Option<Explain> {
+        let capture = match &raw.capture {
+            Some(size) => self.size(Path::of(&["explain", "capture"]), size)?,
+            None => 0,
+        };
+        Some(Explain { keep: raw.keep as usize, capture })
     }
 
     /// hyper reads heads into buffers of at least 8 KiB; more than 16 MiB is no head any more.

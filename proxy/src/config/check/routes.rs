@@ -28,7 +28,9 @@ impl Check<'_> {
                     self.has_window(route, upstream, policies);
                 }
                 self.can_read(&at, route, raw);
-                self.route(&at, route)
+                let checked = self.route(&at, route)?;
+                self.meets_conversations(&at, route, &checked.matches, policies);
+                Some(checked)
             })
             .collect()
     }

@@ -32,3 +32,12 @@ fn places_know_their_types_and_keys() {
     assert_eq!(shape.types(&path("nowhere.at.all")), Vec::<String>::new());
     assert!(shape.keys(&path("telemetry.otlp")).contains(&"endpoint"));
 }
+
+/// Editors read it from the repository: `plimsoll validate --schema > config.schema.json` writes it anew.
+#[test]
+fn the_committed_schema_is_the_generated_one() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config.schema.json");
+    let committed = std::fs::read_to_string(file).expect("readable");
+    let generated = serde_json::to_string_pretty(&schema()).expect("JSON") + "\n";
+    assert!(committed == generated, "write it anew: plimsoll validate --schema > config.schema.json");
+}

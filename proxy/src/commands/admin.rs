@@ -1,0 +1,99 @@
+//! A running sidecar, as commands ask it: over its admin listener.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use plimsoll_proxy::config::{Config, Listen};
+use serde_json::Value;
+
+use super::Files;
+
+/// A sidecar answers at once, or something else is at its address.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Far more than any state is long.
+const LONGEST: usize = 256 << 20;
+
+/// Which sidecar.
+#[derive(clap::Args)]
+pub(crate) struct Admin {
+    /// The admin listener, like http://127.0.0.1:7490; default: the configuration's `listen.admin`
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// The admin listener's token; default: the configuration's `listen.admin_token`
+    #[arg(long, env = "PLIMSOLL__LISTEN__ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl Admin {
+    /// Asks for a path: where it was asked, and the JSON that came.
+    pub(crate) fn get(&self, files: &Files, path: &str) -> anyhow::Result<(String, Value)> {
+        let (admin, token) = self.address(files)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let value = runtime.block_on(async {
+            let reading = get(&admin, token.as_deref(), path);
+            tokio::time::timeout(PATIENCE, reading)
+                .await
+                .unwrap_or_else(|_| bail!("no answer from `{admin}` within {} s", PATIENCE.as_secs()))
+        })?;
+        Ok((admin, value))
+    }
+
+    /// Where to ask, and with what token. The configuration is read only where the arguments leave something open, and
+    /// its token goes to its own listener alone.
+    fn address(&self, files: &Files) -> anyhow::Result<(String, Option<String>)> {
+        if let Some(admin) = &self.admin {
+            return Ok((admin.trim_end_matches('/').to_owned(), self.token.clone()));
+        }
+        let loaded = Config::load(&files.sources()?).context(
+            "the configuration tells no address: say `--admin URL`, or name it by `--config FILE`",
+        )?;
+        let Listen { admin, admin_token, .. } = loaded.config.listen;
+        let token = self.token.clone().or_else(|| admin_token.map(|token| token.expose().to_owned()));
+        Ok((format!("http://{}", reachable(admin)), token))
+    }
+}
+
+/// A listener on all addresses is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let all = address.ip().is_unspecified();
+    if all { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()) } else { address }
+}
+
+async fn get(admin: &str, token: Option<&str>, path: &str) -> anyhow::Result<Value> {
+    let uri: Uri = format!("{admin}{path}").parse().with_context(|| format!("`{admin}` is no URL"))?;
+    if uri.scheme_str() != Some("http") {
+        bail!("`{admin}` is no address of an admin listener: it starts with http://");
+    }
+    let mut request = Request::get(uri);
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let request = request.body(Empty::new()).context("the token cannot be sent")?;
+    let answer = client
+        .request(request)
+        .await
+        .with_context(|| format!("no sidecar answers at `{admin}`: is `plimsoll serve` running there?"))?;
+    let status = answer.status();
+    if status == StatusCode::UNAUTHORIZED {
+        bail!("`{admin}` asks for its token: say `--token`, the value of `listen.admin_token`");
+    }
+    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("`{admin}` broke off: {error}"))?.to_bytes();
+    let value = serde_json::from_slice::<Value>(&body);
+    match (status, value) {
+        (StatusCode::OK, Ok(value)) => Ok(value),
+        (StatusCode::OK, Err(_)) => bail!("`{admin}` does not answer with a sidecar's state"),
+        (status, value) => match value.ok().as_ref().and_then(|value| value["error"]["message"].as_str()) {
+            Some(message) => bail!("{message}"),
+            None => bail!("`{admin}` answers {status}, which no admin listener does"),
+        },
+    }
+}
