@@ -112,6 +112,8 @@ fn the_page_reads_what_the_state_has() {
         ("totals", "/totals"),
         ("engine", "/upstreams/local"),
         ("slot", "/upstreams/local/slots/0"),
+        ("leak", "/upstreams/local/leak"),
+        ("context", "/requests/0/context"),
         ("route", "/routes/0"),
         ("request", "/requests/0"),
         ("action", "/requests/0/actions/0"),
