@@ -15,6 +15,8 @@ use super::ps::{self, Sidecar};
 use super::say;
 
 #[derive(clap::Args)]
+// The arguments within are a group `Args` of their own.
+#[group(id = "top")]
 pub(crate) struct Args {
     #[command(flatten)]
     sidecar: ps::Args,
@@ -42,7 +44,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
         (false, false) if !std::io::stdout().is_terminal() => {
-            bail!("standard output is no terminal: say `--once` for one reading, `--json` for a line of JSON each")
+            bail!(
+                "standard output is no terminal: say `--once` for one reading, `--json` for a line of JSON each"
+            )
         }
         (false, false) => watch(&sidecar, interval)?,
     }

@@ -202,7 +202,15 @@ impl Meter {
         };
         let prompt = run.prompt.len() as u64;
         let request = run.envelope.record.record().id.clone();
-        Self { request, span: Some(span), engine: run.engine.clone(), prompt, cached: 0, completion: 0, memory }
+        Self {
+            request,
+            span: Some(span),
+            engine: run.engine.clone(),
+            prompt,
+            cached: 0,
+            completion: 0,
+            memory,
+        }
     }
 
     fn started(&mut self, cached: u32, slot: u32) {

@@ -44,8 +44,8 @@ pub use recent::{ActionSummary, RequestSummary, Totals};
 pub use record::{
     Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
 };
-pub use running::RunningSummary;
 pub use request::{Incoming, PolicySpan, RequestSpan, SummarizeSpan, WaitSpan};
+pub use running::RunningSummary;
 
 use export::Exports;
 use metrics::Instruments;

@@ -72,7 +72,11 @@ impl Running {
     pub(super) fn read(&self) -> Vec<RunningSummary> {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Outside the lock: the last holder of a request writes its record when it lets go.
-        running.iter().filter_map(Weak::upgrade).map(|request| RunningSummary::of(&request.record())).collect()
+        running
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|request| RunningSummary::of(&request.record()))
+            .collect()
     }
 }
 

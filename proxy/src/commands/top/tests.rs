@@ -30,7 +30,9 @@ fn a_sidecar_that_has_gone_is_told_over_its_last_figures() {
 
 #[test]
 fn whatever_is_missing_is_no_panic() {
-    for state in [Value::Null, serde_json::json!({"upstreams": {"a": {"kind": "engine"}, "b": {"kind": "http"}}})] {
+    for state in
+        [Value::Null, serde_json::json!({"upstreams": {"a": {"kind": "engine"}, "b": {"kind": "http"}}})]
+    {
         let text = drawn(&state, None).backend().to_string();
         assert!(text.contains("plimsoll -"), "{text}");
     }

@@ -62,7 +62,11 @@ fn head<'a>(admin: &str, state: &Value) -> Line<'a> {
         .collect();
     Line::from(vec![
         Span::styled(format!("plimsoll {}", text(&state["version"])), Modifier::BOLD),
-        Span::raw(format!(" at {admin}, up {up}, configuration {} ({})", config["generation"], text(&config["hash"]))),
+        Span::raw(format!(
+            " at {admin}, up {up}, configuration {} ({})",
+            config["generation"],
+            text(&config["hash"])
+        )),
         Span::raw(format!("; routes {}", modes.join(", "))),
     ])
 }
@@ -116,7 +120,13 @@ fn slots<'a>(slots: &Value) -> Vec<Line<'a>> {
     let mut lines = vec![dim("  slot  state   tokens / limit     used  reused  conversation")];
     lines.extend(array(slots).map(|slot| {
         let (tokens, limit) = (figure(&slot["tokens"]), figure(&slot["limit"]));
-        let state = if slot["busy"] == true { "busy" } else if tokens > 0 { "kept" } else { "empty" };
+        let state = if slot["busy"] == true {
+            "busy"
+        } else if tokens > 0 {
+            "kept"
+        } else {
+            "empty"
+        };
         let conversation = match slot["conversation"].as_str() {
             Some(id) => format!("{}, turn {}", short(id), slot["turns"]),
             None => "-".to_owned(),
@@ -176,7 +186,8 @@ fn running<'a>(running: &Value) -> Vec<Line<'a>> {
 }
 
 fn requests<'a>(requests: &Value) -> Vec<Line<'a>> {
-    let title = "  request    result        route             prompt in -> out    cached   first     took  rules";
+    let title =
+        "  request    result        route             prompt in -> out    cached   first     took  rules";
     let mut lines = vec![dim(title)];
     lines.extend(array(requests).take(LAST).map(|request| {
         let color = match request["outcome"].as_str() {
