@@ -244,7 +244,8 @@ fn time(value: &Value) -> String {
 }
 
 fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 { "-".to_owned() } else { format!("{} %", (100 * part + whole / 2) / whole) }
+    let share = (100 * part + whole / 2).checked_div(whole);
+    share.map_or_else(|| "-".to_owned(), |share| format!("{share} %"))
 }
 
 /// Ids begin with the time: their ends tell them apart.
