@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{explain, inject, policy, ps, serve, validate};
+use commands::{explain, inject, policy, ps, serve, top, validate};
 
 /// A sidecar that keeps LLM conversations inside the memory they have.
 ///
@@ -32,6 +32,8 @@ enum Command {
     Policy(policy::Command),
     /// Show a running sidecar's engines: model, device, memory, slots, queue
     Ps(ps::Args),
+    /// Watch a running sidecar: memory, slots, requests, what was cut; `q` ends it
+    Top(top::Args),
     /// Add the sidecar to Kubernetes manifests, or take it out again
     Inject(inject::Args),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Ps(args) => ps::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Inject(args) => inject::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -112,6 +112,8 @@ fn the_page_reads_what_the_state_has() {
         ("totals", "/totals"),
         ("engine", "/upstreams/local"),
         ("slot", "/upstreams/local/slots/0"),
+        ("leak", "/upstreams/local/leak"),
+        ("context", "/requests/0/context"),
         ("route", "/routes/0"),
         ("request", "/requests/0"),
         ("action", "/requests/0/actions/0"),
@@ -152,9 +154,19 @@ fn ps_shows_the_engines() {
     let sidecar = Sidecar::start(&one_engine(engine, "policy: chat"));
     let (good, printed) = run(plimsoll().args(["ps", "--admin", &sidecar.admin_url]));
     assert!(good, "{printed}");
-    for part in
-        ["configuration 1 (", "| local", "| demo", "| cpu", " MiB / ", " 0/3 |", "|     0 |", "|     512 |"]
-    {
+    for part in [
+        "configuration 1 (",
+        "| local",
+        "| demo",
+        "| cpu",
+        "| ok",
+        " MiB / ",
+        " 0/3 |",
+        "|     0 |",
+        "|     512 |",
+        "memory of local: weights ",
+        ", unattributed ",
+    ] {
         assert!(printed.contains(part), "{part} is not in\n{printed}");
     }
     let json = plimsoll().args(["ps", "--json", "--admin", &sidecar.admin_url]).output().unwrap();
@@ -174,4 +186,83 @@ fn ps_says_where_nobody_answers() {
         assert_eq!(output.status.code(), Some(2), "{address}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(part), "{output:?}");
     }
+}
+
+#[test]
+fn the_state_tells_whose_conversation_is_where_and_why() {
+    let config = demo(1024, "chat")
+        .replace("log: {", "telemetry: { trace_url: 'http://127.0.0.1:16686/trace/{trace_id}' }\nlog: {");
+    let sidecar = Sidecar::start(&config);
+    let mut talk = json!({"model": "demo", "max_tokens": 8, "messages": [{"role": "user", "content": "What is the KV cache?"}]});
+    let first = chat(&sidecar, &talk);
+    let answer = first.ok()["choices"][0]["message"].clone();
+    let messages = talk["messages"].as_array_mut().expect("messages");
+    messages.extend([answer, json!({"role": "user", "content": "And a slot?"})]);
+    let second = chat(&sidecar, &talk);
+    second.ok();
+    chat(&sidecar, &long_talk()).ok();
+    // The engine looks at its memory once it rests, which may be after the last answer.
+    let state = loop {
+        let state = state(&sidecar);
+        if state["totals"]["requests"] == 3 && state["upstreams"]["local"]["leak"]["samples"] != 0 {
+            break state;
+        }
+        std::thread::yield_now();
+    };
+    let engine = &state["upstreams"]["local"];
+    assert_eq!((&engine["leak"]["state"], &engine["leak"]["component"]), (&json!("ok"), &Value::Null));
+    let parts: Vec<_> = engine["memory_bytes"].as_object().expect("components").keys().collect();
+    assert_eq!(parts, ["weights", "kv_cache", "workspace", "slack", "context", "unattributed"]);
+    let slots = engine["slots"].as_array().expect("slots");
+    let id = first.header("x-plimsoll-request-id");
+    let slot = slots.iter().find(|slot| slot["conversation"] == json!(id)).expect("the conversation's slot");
+    assert_eq!(
+        (&slot["turns"], &slot["request"]),
+        (&json!(2), &json!(second.header("x-plimsoll-request-id")))
+    );
+    assert!(slot["reused_tokens"].as_u64() > Some(5), "{slot}");
+    let cut = &state["requests"][0];
+    assert_eq!(cut["context"]["outcome"], "modified");
+    let (budget, reserved) = (&cut["context"]["budget"], &cut["context"]["reserved"]);
+    assert_eq!(budget.as_u64().unwrap() + reserved.as_u64().unwrap(), 1024);
+    assert!(!cut["actions"][0]["reason"].as_str().expect("a reason").is_empty(), "{cut}");
+    assert_eq!(state["running"], json!([]));
+    assert_eq!(state["trace_url"], "http://127.0.0.1:16686/trace/{trace_id}");
+    let metrics = get(&format!("{}/metrics", sidecar.admin_url)).text();
+    let series = r#"plimsoll_vram_leak_state{plimsoll_upstream="local",plimsoll_vram_component="slack"} 0"#;
+    assert!(metrics.contains(series), "{metrics}");
+}
+
+#[test]
+fn a_trace_link_is_no_script() {
+    let config = demo(1024, "chat")
+        .replace("log: {", "telemetry: { trace_url: 'javascript:alert({trace_id})' }\nlog: {");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, config).unwrap();
+    let refused = plimsoll().args(["validate", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("telemetry.trace_url"), "{refused:?}");
+}
+
+#[test]
+fn top_reads_once_or_line_by_line_and_draws_on_terminals_alone() {
+    let sidecar = Sidecar::start(&demo(1024, "chat"));
+    chat(&sidecar, &long_talk()).ok();
+    let top = |arguments: &[&str]| {
+        plimsoll().args(["top", "--admin", &sidecar.admin_url]).args(arguments).output().unwrap()
+    };
+    let once = top(&["--once", "--json"]);
+    let printed: Value = serde_json::from_slice(&once.stdout).unwrap();
+    assert_eq!(printed["upstreams"]["local"]["leak"]["state"], "ok");
+    let once = top(&["--once"]);
+    let printed = String::from_utf8_lossy(&once.stdout).into_owned();
+    for part in ["plimsoll ", "local: demo on cpu, memory ", "leak check: ok", "w weights ", "prompt tokens "]
+    {
+        assert!(printed.contains(part), "{part} is not in\n{printed}");
+    }
+    assert!(!printed.contains('\u{1b}'), "no escapes in a pipe");
+    let piped = top(&[]);
+    assert_eq!(piped.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&piped.stderr).contains("--once"), "{piped:?}");
 }

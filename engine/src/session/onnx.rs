@@ -11,16 +11,14 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use ort::AsPointer;
-use ort::environment::Environment;
 use ort::ep::{self, ArenaExtendStrategy};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, RunOptions};
 use ort::sys;
 use ort::value::TensorElementType;
 
 use self::arena::Hold;
-use self::environment::environment;
+use self::environment::{builder, environment};
 use super::buffers::{self, Buffers};
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
@@ -393,17 +391,6 @@ fn bind_output(binding: &mut IoBinding, name: &CString, value: &Borrowed) -> ort
     unsafe {
         ort::Error::result_from_status((ort::api().BindOutput)(binding.ptr_mut(), name.as_ptr(), value.0))
     }
-}
-
-fn builder(environment: &Environment, threads: Option<u32>) -> ort::Result<SessionBuilder> {
-    let mut builder = ort::session::Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        // Plans of past shapes are kept for ever, and prompts come in all lengths.
-        .with_memory_pattern(false)?;
-    if let Some(threads) = threads {
-        builder = builder.with_intra_threads(threads as usize)?;
-    }
-    Ok(builder)
 }
 
 #[cfg(test)]

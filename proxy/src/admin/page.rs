@@ -1,4 +1,4 @@
-//! The status page: one file in the binary, which reads `/state` as any client would.
+//! The status page, whole in the binary, which reads `/state` as any client would.
 
 use std::sync::LazyLock;
 
@@ -8,15 +8,26 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 
-const PAGE: &str = include_str!("status.html");
+/// The page with its style and its script in it: one answer, nothing else to fetch.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    include_str!("status/page.html").replacen("{style}", STYLE, 1).replacen("{script}", SCRIPT, 1)
+});
+const STYLE: &str = include_str!("status/style.css");
+const SCRIPT: &str = concat!(
+    include_str!("status/format.js"),
+    include_str!("status/memory.js"),
+    include_str!("status/requests.js"),
+    include_str!("status/show.js"),
+    include_str!("status/loop.js"),
+);
 
 /// Only the page's own script and style run, and only this listener is asked.
 static CONTENT_SECURITY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; script-src {}; style-src {}; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'",
-        source("script"),
-        source("style")
+        source(SCRIPT),
+        source(STYLE)
     )
 });
 
@@ -29,12 +40,10 @@ pub(super) async fn page() -> impl IntoResponse {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, Html(PAGE))
+    (headers, Html(PAGE.as_str()))
 }
 
-/// The hash of the page's one element `name`, as a source of a content security policy.
-fn source(name: &str) -> String {
-    let element = PAGE.split_once(&format!("<{name}>")).map(|(_, rest)| rest);
-    let text = element.and_then(|rest| rest.split_once(&format!("</{name}>"))).map(|(text, _)| text);
-    format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text.unwrap_or_default())))
+/// The hash of an element's text, as a source of a content security policy.
+fn source(text: &str) -> String {
+    format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)))
 }

@@ -31,18 +31,38 @@ pub(crate) struct Admin {
     token: Option<String>,
 }
 
-impl Admin {
-    /// Asks for a path: where it was asked, and the JSON that came.
-    pub(crate) fn get(&self, files: &Files, path: &str) -> anyhow::Result<(String, Value)> {
-        let (admin, token) = self.address(files)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let value = runtime.block_on(async {
-            let reading = get(&admin, token.as_deref(), path);
+/// A running sidecar.
+pub(crate) struct Sidecar {
+    /// Where its admin listener is.
+    pub(crate) url: String,
+    token: Option<String>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Sidecar {
+    /// The JSON at a path.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let Self { url, token, runtime } = self;
+        runtime.block_on(async {
+            let reading = get(url, token.as_deref(), path);
             tokio::time::timeout(PATIENCE, reading)
                 .await
-                .unwrap_or_else(|_| bail!("no answer from `{admin}` within {} s", PATIENCE.as_secs()))
-        })?;
-        Ok((admin, value))
+                .unwrap_or_else(|_| bail!("no answer from `{url}` within {} s", PATIENCE.as_secs()))
+        })
+    }
+
+    /// What it is doing.
+    pub(crate) fn state(&self) -> anyhow::Result<Value> {
+        self.get("/state")
+    }
+}
+
+impl Admin {
+    /// The sidecar that the arguments or the configuration name.
+    pub(crate) fn sidecar(&self, files: &Files) -> anyhow::Result<Sidecar> {
+        let (url, token) = self.address(files)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Sidecar { url, token, runtime })
     }
 
     /// Where to ask, and with what token. The configuration is read only where the arguments leave something open, and

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn of_request(args: &Args, id: &str) -> anyhow::Result<Value> {
     let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
     let path = format!("/explain/{id}?messages={}&diff={}", args.json, args.diff);
-    Ok(args.admin.get(&args.files, &path)?.1)
+    args.admin.sidecar(&args.files)?.get(&path)
 }
 
 /// What the configuration would do.

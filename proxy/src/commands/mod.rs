@@ -8,6 +8,7 @@ pub(crate) mod inject;
 pub(crate) mod policy;
 pub(crate) mod ps;
 pub(crate) mod serve;
+pub(crate) mod top;
 pub(crate) mod validate;
 
 use std::fmt::Display;

@@ -45,8 +45,8 @@ pub use restart::needs_restart;
 pub use schema::schema;
 pub use secret::Secret;
 pub use valid::{
-    Artifacts, Checkpoints, Config, Device, EngineContext, EngineUpstream, Explain, HttpUpstream, Limits, Listen,
-    Log, Match, Memory, ModelPaths, Otlp, Route, Runtime, Telemetry, Timeouts, Upstream,
+    Artifacts, Checkpoints, Config, Device, EngineContext, EngineUpstream, Explain, HttpUpstream, Limits,
+    Listen, Log, Match, Memory, ModelPaths, Otlp, Route, Runtime, Telemetry, Timeouts, Upstream,
 };
 pub use watch::{Change, Reloads, Watch};
 

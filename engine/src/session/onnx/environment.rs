@@ -1,10 +1,11 @@
-//! The process's one environment of ONNX Runtime, and where its messages go.
+//! The process's one environment of ONNX Runtime, where its messages go, and how sessions are set up in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::error::LoadError;
 
@@ -42,4 +43,16 @@ fn log(level: LogLevel, category: &str, _: &str, place: &str, message: &str) {
         }
         _ => tracing::debug!(target: "onnxruntime", category, place, "{message}"),
     }
+}
+
+/// A session's options, before its providers.
+pub(super) fn builder(environment: &Environment, threads: Option<u32>) -> ort::Result<SessionBuilder> {
+    let mut builder = ort::session::Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        // Plans of past shapes are kept for ever, and prompts come in all lengths.
+        .with_memory_pattern(false)?;
+    if let Some(threads) = threads {
+        builder = builder.with_intra_threads(threads as usize)?;
+    }
+    Ok(builder)
 }
