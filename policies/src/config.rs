@@ -1,5 +1,7 @@
 //! Policies as they are written: steps with their parameters, presets, `extends`.
 
+mod warnings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -22,6 +24,8 @@ pub use crate::reject_over::RejectOver;
 pub use crate::reserve_output::ReserveOutput;
 pub use crate::summarize::{OnFailure, Summarize, Timeout};
 pub use crate::trim_turns::TrimTurns;
+
+pub use warnings::{Place, Warning, warnings};
 
 use crate::presets::{self, presets};
 

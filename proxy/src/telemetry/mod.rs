@@ -41,7 +41,8 @@ pub use otlp::{Otlp, Protocol};
 pub use readings::{Component, EngineReadings};
 pub use recent::{ActionSummary, RequestSummary, Totals};
 pub use record::{
-    Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
+    Action, Alert, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord,
+    RouteFacts,
 };
 pub use request::{Incoming, PolicySpan, RequestSpan, SummarizeSpan, WaitSpan};
 

@@ -18,6 +18,7 @@ pub(super) mod span {
 /// Event names.
 pub(super) mod event {
     pub(crate) const ACTION: &str = "plimsoll.context.action";
+    pub(crate) const ALERT: &str = "plimsoll.context.alert";
 }
 
 /// Span attributes and metric labels.
@@ -73,6 +74,10 @@ pub(super) mod attr {
     pub(crate) const ACTION_ADDED: &str = "plimsoll.context.action.tokens.added";
     pub(crate) const ACTION_MESSAGES: &str = "plimsoll.context.action.messages.affected";
     pub(crate) const TOOL: &str = "gen_ai.tool.name";
+
+    // One alert of it.
+    pub(crate) const ALERT_TYPE: &str = "plimsoll.context.alert.type";
+    pub(crate) const ALERT_REASON: &str = "plimsoll.context.alert.reason";
 
     // Memory.
     pub(crate) const KV_REUSED: &str = "plimsoll.kv.reused_tokens";
@@ -195,6 +200,11 @@ pub(super) mod metrics {
         metric("plimsoll.context.tokens", "{token}", "Prompt tokens before and after the policy");
     pub(crate) const REMOVED: Metric =
         metric("plimsoll.context.tokens.removed", "{token}", "Prompt tokens removed by a rule");
+    pub(crate) const ALERTS: Metric = metric(
+        "plimsoll.context.alerts",
+        "{alert}",
+        "Prompts that grew fast, passed a size or lost their prefix",
+    );
     pub(crate) const POLICY_DURATION: Metric =
         metric("plimsoll.context.policy.duration", "s", "Time the policy took");
     pub(crate) const REQUESTS: Metric =

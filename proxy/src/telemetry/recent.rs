@@ -227,6 +227,7 @@ mod tests {
             outcome: PolicyOutcome::Modified,
             error: None,
             actions: vec![action],
+            alerts: Vec::new(),
             enforced,
             took: Duration::ZERO,
         });

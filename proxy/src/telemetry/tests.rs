@@ -50,6 +50,7 @@ fn facts(enforced: bool) -> PolicyFacts {
         tokenizer: "demo".into(),
         outcome: PolicyOutcome::Modified,
         error: None,
+        alerts: vec![Alert { kind: "growth", reason: "2 times".into() }],
         actions: vec![Action {
             policy: "trim_turns".into(),
             reason: "over_budget".into(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use globset::{GlobBuilder, GlobMatcher};
 use http::HeaderName;
-use plimsoll_policies::config::Step;
+use plimsoll_policies::Tokens;
+use plimsoll_policies::config::{Place, Step, Warning, warnings};
 
 use super::super::choices::{Mode, OnUnparsable};
 use super::super::faults::{Fault, near};
@@ -26,6 +27,7 @@ impl Check<'_> {
                 if let Some(upstream) = raw.upstreams.get(&route.upstream) {
                     self.fits_upstream(&at, route, upstream);
                     self.has_window(route, upstream, policies);
+                    self.works_there(route, upstream, policies);
                 }
                 self.route(&at, route)
             })
@@ -119,6 +121,29 @@ impl Check<'_> {
                 format!("is missing: policy `{}` of route `{}` needs the window", route.policy, route.name),
                 "the model's window in tokens, such as 32768; here, or as the route's `window`",
             );
+        }
+    }
+
+    /// Warns of values that cannot work with the route's window or upstream.
+    fn works_there(
+        &mut self,
+        route: &raw::Route,
+        upstream: &raw::Upstream,
+        policies: &BTreeMap<String, Vec<Step>>,
+    ) {
+        let Some(steps) = policies.get(&route.policy).filter(|_| route.mode != Mode::Off) else { return };
+        let engine = upstream.engine.as_ref().and_then(|engine| match engine.context.tokens() {
+            Some(super::super::scalar::OrAuto::Given(context)) => Some(context),
+            _ => None,
+        });
+        let window = route.window.or(upstream.context).or(engine).map(Tokens::from);
+        for Warning { step, parameter, what, hint } in
+            warnings(steps, Place { window, kv_known: upstream.engine.is_some() })
+        {
+            let at = self.step_path(&route.policy, step);
+            let at = parameter.map_or(at.clone(), |parameter| at.key(parameter));
+            let what = format!("{what} (route `{}`)", route.name);
+            self.findings.warn(Fault::new(at, what).hint(hint));
         }
     }
 
