@@ -30,7 +30,7 @@ const POINTER: &str = "[plimsoll: the same ";
 pub struct Dedupe {
     /// Tokens that a repeated block has at least. Default: 200.
     pub min_tokens: Tokens,
-    /// Whose text is compared: `tool`, `assistant`, `user`. Default: [tool].
+    /// Whose text is compared: `tool`, `assistant`, `user`. Default: `[tool]`.
     pub roles: Vec<Speaker>,
 }
 
