@@ -23,7 +23,8 @@ test: setup ## Set up what is missing, then run all checks and tests
 
 test-long: setup ## Run the tests that take long, properties with 10,000 cases
 	cargo build --workspace --bins --tests --locked
-	PROPTEST_CASES=10000 cargo nextest run --workspace --locked --profile long --run-ignored all
+	PROPTEST_CASES=10000 cargo nextest run --release -p plimsoll-policies --locked --profile long --run-ignored all
+	PROPTEST_CASES=10000 cargo nextest run --workspace --exclude plimsoll-policies --locked --profile long --run-ignored all
 
 bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token, what a bad collector costs
 	cargo build --release --locked -p plimsoll-proxy

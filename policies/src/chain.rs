@@ -4,18 +4,19 @@ use serde::Serialize;
 
 use crate::config::Step;
 use crate::conversation::Conversation;
+pub(crate) use crate::effect::{Change, Effect, Rejection, Snapshot};
 use crate::fit_context::FitContext;
 use crate::limits::Limits;
-use crate::replay::Marks;
 use crate::report::{Outcome, Report, Row};
 use crate::reserve_output::{Reserve, ReserveOutput};
 use crate::summaries::{Ask, Summaries};
 use crate::summarize::Summarize;
 use crate::tokens::{CountError, CountTokens, Tokens};
+use crate::trailing::Trailing;
 use crate::weights::Weights;
 use crate::{
-    cap_tool_output, clear_tool_uses, drop_images, fit_context, normalize_prefix, reject_over,
-    reserve_output, summarize, trim_turns,
+    cap_tool_output, clear_thinking, clear_tool_uses, dedupe, drop_images, fit_context, growth_alert,
+    memory_budget, normalize_prefix, rag_budget, reject_over, reserve_output, summarize, trim_turns,
 };
 
 /// What a chain may know besides the conversation.
@@ -137,6 +138,8 @@ impl Chain {
             conversation: conversation.clone(),
             tokens,
             reserve: None,
+            ceiling: Tokens::MAX,
+            trailing: None,
             rows: Vec::with_capacity(self.steps.len()),
         };
         for step in &self.steps {
@@ -145,61 +148,10 @@ impl Chain {
             }
         }
         run.settle_reserve()?;
+        run.settle_trailing()?;
         let report = run.report(conversation, tokens);
         Ok(Verdict::Done { conversation: run.conversation, report })
     }
-}
-
-/// What a step sees.
-pub(crate) struct Snapshot<'a> {
-    pub(crate) conversation: &'a Conversation,
-    /// Exact tokens of its prompt.
-    pub(crate) tokens: Tokens,
-    pub(crate) limits: Limits,
-    pub(crate) marks: Marks,
-    /// The most tokens of the summary that a cut leaves; none where the chain does not summarise.
-    pub(crate) summary: Option<Tokens>,
-    pub(crate) weights: &'a Weights<'a>,
-    pub(crate) counter: &'a dyn CountTokens,
-    pub(crate) summaries: &'a dyn Summaries,
-    /// Whether shortened tool results name their originals.
-    pub(crate) originals: bool,
-}
-
-/// What a step wants.
-pub(crate) enum Effect {
-    /// Nothing to do, and why.
-    Unchanged(String),
-    /// An edit.
-    Changed(Change),
-    /// The step could not do its work.
-    Failed(String),
-    /// A summary is needed first.
-    Ask(Ask),
-    /// A guard refuses.
-    Reject(Rejection),
-}
-
-/// Why a guard refuses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rejection {
-    /// Tokens that cannot be dropped.
-    pub(crate) unremovable: Tokens,
-    /// A ceiling of the guard's own; none where the budget is too small.
-    pub(crate) ceiling: Option<Tokens>,
-    pub(crate) reason: String,
-}
-
-/// An edit, not yet kept.
-pub(crate) struct Change {
-    pub(crate) conversation: Conversation,
-    pub(crate) touched: usize,
-    pub(crate) reason: String,
-    /// Exact tokens after it, where the step knows them.
-    pub(crate) tokens: Option<Tokens>,
-    /// Whether the step is kept where it makes the prompt larger.
-    pub(crate) may_grow: bool,
-    pub(crate) tool: Option<String>,
 }
 
 struct Run<'a> {
@@ -209,6 +161,10 @@ struct Run<'a> {
     conversation: Conversation,
     tokens: Tokens,
     reserve: Option<Reserve>,
+    /// What `memory_budget` allows prompt and output together.
+    ceiling: Tokens,
+    /// What is added to the last user message in the end.
+    trailing: Option<Trailing>,
     rows: Vec<Row>,
 }
 
@@ -219,7 +175,7 @@ impl Run<'_> {
         original: &Conversation,
         tokens_before: Tokens,
     ) -> Result<Option<Ask>, Refusal> {
-        if matches!(step, Step::ClearToolUses(_) | Step::Summarize(_) | Step::FitContext(_)) {
+        if step.needs_budget() {
             self.settle_reserve()?;
         }
         let effect = match step {
@@ -228,16 +184,29 @@ impl Run<'_> {
             Step::NormalizePrefix(params) => normalize_prefix::apply(params, &self.snapshot()),
             Step::CapToolOutput(params) => cap_tool_output::apply(params, &self.snapshot()),
             Step::ClearToolUses(params) => clear_tool_uses::apply(params, &self.snapshot()),
+            Step::ClearThinking(params) => clear_thinking::apply(*params, &self.snapshot()),
+            Step::Dedupe(params) => dedupe::apply(params, &self.snapshot()),
+            Step::RagBudget(params) => rag_budget::apply(params, &self.snapshot()),
+            Step::GrowthAlert(params) => growth_alert::apply(*params, &self.snapshot()),
+            Step::MemoryBudget(params) => {
+                memory_budget::apply(*params, self.plain_reserve(), &self.snapshot())
+            }
             Step::DropImages(params) => drop_images::apply(*params, &self.snapshot()),
             Step::TrimTurns(params) => trim_turns::apply(*params, &self.snapshot()),
             Step::Summarize(params) => summarize::apply(*params, &self.snapshot()),
             Step::RejectOver(params) => reject_over::apply(*params, &self.snapshot()),
-            Step::FitContext(_) => fit_context::apply(&self.snapshot()),
+            Step::FitContext(params) => fit_context::apply(*params, &self.snapshot()),
         };
         match effect {
             Effect::Unchanged(reason) => self.row(step, Outcome::Unchanged, reason),
             Effect::Failed(reason) => self.row(step, Outcome::Failed, reason),
-            Effect::Changed(change) => self.keep_or_undo(step, change),
+            Effect::Changed(change) => drop(self.keep_or_undo(step, change)),
+            Effect::Trailing(change, text) => self.keep_with_trailing(step, change, text),
+            Effect::Ceiling(tokens, reason) => {
+                self.lower(tokens);
+                self.row(step, Outcome::Unchanged, reason);
+            }
+            Effect::Alert(kinds, reason) => self.alert(step, kinds, reason),
             Effect::Ask(ask) => return Ok(Some(ask)),
             Effect::Reject(rejection) => {
                 self.row(step, Outcome::Rejected, rejection.reason.clone());
@@ -249,11 +218,13 @@ impl Run<'_> {
 
     fn snapshot(&self) -> Snapshot<'_> {
         let reserve = self.reserve.unwrap_or_else(|| self.plain_reserve());
+        let trailing = self.trailing.as_ref().map_or(0, Trailing::room);
         Snapshot {
             conversation: &self.conversation,
             tokens: self.tokens,
             limits: self.context.limits,
-            marks: self.chain.guard.marks(reserve.budget),
+            room: self.room(),
+            marks: self.chain.guard.marks(reserve.budget.saturating_sub(trailing)),
             summary: self.chain.summarize.map(|params| params.max_tokens_for(self.context.limits.window)),
             weights: &self.weights,
             counter: self.context.counter,
@@ -262,9 +233,28 @@ impl Run<'_> {
         }
     }
 
+    fn room(&self) -> Tokens {
+        self.ceiling.min(self.context.limits.window)
+    }
+
     fn plain_reserve(&self) -> Reserve {
         let params = self.chain.reserve.unwrap_or_default();
-        params.reserve(self.context.limits.window, self.conversation.output_limit())
+        params.reserve(self.room(), self.conversation.output_limit())
+    }
+
+    fn lower(&mut self, ceiling: Tokens) {
+        self.ceiling = self.ceiling.min(ceiling);
+        let room = self.room();
+        if let Some(reserve) = &mut self.reserve {
+            reserve.budget = reserve.budget.min(room.saturating_sub(reserve.reserved));
+        }
+    }
+
+    fn alert(&mut self, step: &Step, kinds: Vec<&'static str>, reason: String) {
+        self.row(step, Outcome::Alert, reason);
+        if let Some(row) = self.rows.last_mut() {
+            row.alerts = kinds;
+        }
     }
 
     /// Fixes the budget, with a smaller output limit where the one asked for cannot be had.
@@ -292,15 +282,44 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn keep_or_undo(&mut self, step: &Step, change: Change) {
+    /// What leaves the instructions is said elsewhere, or it stays there.
+    fn keep_with_trailing(&mut self, step: &Step, change: Change, text: String) {
+        let trailing = Trailing::measured(text, &change.conversation, self.context.counter);
+        let Some(trailing) = trailing else {
+            return self.row(
+                step,
+                Outcome::Failed,
+                "no user message has room for what would move".to_owned(),
+            );
+        };
+        if self.keep_or_undo(step, change) {
+            self.trailing = Some(trailing);
+        }
+    }
+
+    /// Adds what was moved to the last user message that is left.
+    fn settle_trailing(&mut self) -> Result<(), CountError> {
+        if let Some(trailing) = self.trailing.take() {
+            self.conversation = trailing.added(&self.conversation);
+            self.tokens = self.context.counter.prompt(&self.conversation)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it was kept.
+    fn keep_or_undo(&mut self, step: &Step, change: Change) -> bool {
         let measured = change.tokens.map_or_else(|| self.context.counter.prompt(&change.conversation), Ok);
         let after = match measured {
             Ok(after) => after,
-            Err(error) => return self.row(step, Outcome::Failed, error.to_string()),
+            Err(error) => {
+                self.row(step, Outcome::Failed, error.to_string());
+                return false;
+            }
         };
         if after > self.tokens && !change.may_grow {
             let reason = format!("{}; undone: {after} tokens instead of {}", change.reason, self.tokens);
-            return self.row(step, Outcome::Undone, reason);
+            self.row(step, Outcome::Undone, reason);
+            return false;
         }
         let kept = prefix_kept(&self.conversation, &change.conversation);
         let before = std::mem::replace(&mut self.tokens, after);
@@ -312,6 +331,7 @@ impl Run<'_> {
             row.prefix_kept = kept;
             row.tool = change.tool;
         }
+        true
     }
 
     fn row(&mut self, step: &Step, outcome: Outcome, reason: String) {
@@ -325,6 +345,7 @@ impl Run<'_> {
             prefix_kept: self.conversation.messages().len(),
             outcome,
             tool: None,
+            alerts: Vec::new(),
         });
     }
 
@@ -332,15 +353,17 @@ impl Run<'_> {
         let report = self.report(original, tokens_before);
         let (window, reserved) = (report.window, report.reserved);
         let budget = rejection.ceiling.unwrap_or(report.budget);
-        let (unremovable, report) = (rejection.unremovable, Box::new(report));
-        ContextLength { prompt: self.tokens, budget, window, reserved, unremovable, report }.into()
+        let trailing = self.trailing.as_ref().map_or(0, Trailing::room);
+        let (prompt, unremovable) = (self.tokens + trailing, rejection.unremovable + trailing);
+        let report = Box::new(report);
+        ContextLength { prompt, budget, window, reserved, unremovable, report }.into()
     }
 
     fn report(&self, original: &Conversation, tokens_before: Tokens) -> Report {
         let reserve = self.reserve.unwrap_or_else(|| self.plain_reserve());
         Report {
             policy: self.chain.name.clone(),
-            window: self.context.limits.window,
+            window: self.room(),
             limits: self.context.limits,
             budget: reserve.budget,
             reserved: reserve.reserved,

@@ -71,6 +71,16 @@ fn a_report_tells_the_whole_story() {
           "outcome": "unchanged"
         },
         {
+          "policy": "clear_thinking",
+          "action": "clear",
+          "messages": 0,
+          "tokens_before": 15,
+          "tokens_after": 15,
+          "reason": "no reasoning in older turns",
+          "prefix_kept": 1,
+          "outcome": "unchanged"
+        },
+        {
           "policy": "summarize",
           "action": "summarize",
           "messages": 0,

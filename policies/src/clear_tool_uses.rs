@@ -4,8 +4,13 @@
 //! last results, all of that is cleared together. What a walk clears up to a message depends on nothing after it, so
 //! that the prefix changes once per batch and every replica clears the same. `summarize` and `fit_context` weigh a
 //! result in full up to the message on whose arrival it was cleared, and a summary tells of what it said.
+//!
+//! Reads that no longer hold come first: where the file was edited later, or read again. They need not wait behind the
+//! last results, and where they alone make a batch the others stay.
 
-use std::collections::{HashMap, VecDeque};
+mod reads;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +22,8 @@ use crate::fit_context::share;
 use crate::groups::{Group, Kind};
 use crate::replay::Shrink;
 use crate::tokens::{CountError, Tokens, grouped};
+
+use reads::Reads;
 
 /// Default of what a batch frees, beside a tenth of the budget; held to a quarter of the budget.
 const CLEAR_AT_LEAST: Tokens = 2000;
@@ -41,6 +48,9 @@ pub struct ClearToolUses {
     pub clear_inputs: bool,
     /// Results of fewer bytes stay: the stub would be as long. Default: 46.
     pub min_bytes: usize,
+    /// Clear reads of files that were edited or read again later before all others, also among the last results.
+    /// Default: true.
+    pub stale_first: bool,
 }
 
 impl Default for ClearToolUses {
@@ -52,6 +62,7 @@ impl Default for ClearToolUses {
             exclude: Vec::new(),
             clear_inputs: false,
             min_bytes: 46,
+            stale_first: true,
         }
     }
 }
@@ -97,6 +108,21 @@ struct Candidate<'a> {
     stub: Option<Message>,
     /// Tokens that go with it.
     saves: Tokens,
+    /// What became of it.
+    state: State,
+    /// Whether it is a read that no longer holds.
+    stale: bool,
+}
+
+/// What became of a result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// One of the last.
+    Recent,
+    /// Older than those.
+    Waiting,
+    /// Cleared on the arrival of this message.
+    Cleared(usize),
 }
 
 struct Walk<'a> {
@@ -109,13 +135,20 @@ struct Walk<'a> {
     calls: HashMap<&'a str, (usize, &'a str)>,
     /// The last message of the assistant: it has seen the results before it.
     answered: usize,
-    /// The last results, oldest first.
-    recent: VecDeque<Candidate<'a>>,
-    /// Results behind them that are still whole, and what clearing them would save.
-    waiting: Vec<Candidate<'a>>,
+    /// All results so far.
+    results: Vec<Candidate<'a>>,
+    /// The last of them, oldest first.
+    recent: VecDeque<usize>,
+    /// Those that may be cleared, and what that would save.
+    waiting: BTreeSet<usize>,
     gathered: Tokens,
-    /// Cleared results, each with the message on whose arrival it was.
-    cleared: Vec<(Candidate<'a>, usize)>,
+    /// Those of them that no longer hold.
+    stale: BTreeSet<usize>,
+    gathered_stale: Tokens,
+    /// Which results are reads, and of what.
+    reads: Reads,
+    /// Cleared results in the order they went.
+    cleared: Vec<usize>,
 }
 
 impl<'a> Walk<'a> {
@@ -132,9 +165,13 @@ impl<'a> Walk<'a> {
             total: snapshot.weights.overhead(snapshot.conversation)?,
             calls: HashMap::new(),
             answered: 0,
+            results: Vec::new(),
             recent: VecDeque::new(),
-            waiting: Vec::new(),
+            waiting: BTreeSet::new(),
             gathered: 0,
+            stale: BTreeSet::new(),
+            gathered_stale: 0,
+            reads: Reads::default(),
             cleared: Vec::new(),
         };
         let shrinks = walk.shrinks();
@@ -170,14 +207,57 @@ impl<'a> Walk<'a> {
             }
             Role::Tool => {
                 let candidate = self.candidate(index);
-                self.recent.push_back(candidate);
+                self.recent.push_back(self.results.len());
+                self.results.push(candidate);
+                self.outdate(message);
             }
             _ => {}
         }
-        while self.recent.len() > self.params.keep.max(1) && self.recent[0].index < self.answered {
-            let older = self.recent.pop_front().filter(|candidate| candidate.stub.is_some());
-            self.gathered += older.as_ref().map_or(0, |candidate| candidate.saves);
-            self.waiting.extend(older);
+        self.age();
+    }
+
+    /// Marks the reads that a result makes stale.
+    fn outdate(&mut self, message: &'a Message) {
+        let place = self.results.len() - 1;
+        let call = self.results[place].call.filter(|_| self.params.stale_first);
+        let Some((asked, id)) = call else { return };
+        let mut calls = self.snapshot.conversation.messages()[asked].tool_calls().iter();
+        let Some(call) = calls.find(|call| call.id.as_deref() == Some(id)) else { return };
+        for older in self.reads.arrive(place, call, message) {
+            let result = &mut self.results[older];
+            result.stale = true;
+            if result.state == State::Waiting {
+                self.gathered_stale += result.saves;
+                self.stale.insert(older);
+            }
+        }
+    }
+
+    /// Results that are not among the last any more, or are stale, may be cleared once the model has answered them.
+    fn age(&mut self) {
+        while self.recent.len() > self.params.keep.max(1)
+            && self.results[self.recent[0]].index < self.answered
+        {
+            if let Some(older) = self.recent.pop_front() {
+                self.wait(older);
+            }
+        }
+        let seen =
+            |place: &&usize| self.results[**place].index < self.answered && self.results[**place].stale;
+        let stale: Vec<usize> = self.recent.iter().filter(seen).copied().collect();
+        stale.into_iter().for_each(|place| self.wait(place));
+    }
+
+    fn wait(&mut self, place: usize) {
+        let result = &mut self.results[place];
+        if result.stub.is_some() && result.state == State::Recent {
+            result.state = State::Waiting;
+            self.gathered += result.saves;
+            self.waiting.insert(place);
+            if result.stale {
+                self.gathered_stale += result.saves;
+                self.stale.insert(place);
+            }
         }
     }
 
@@ -190,7 +270,8 @@ impl<'a> Walk<'a> {
         let (stub, saves) = self.stub(message, tool).unzip();
         let inputs = || self.emptied(&conversation.messages()[call?.0], call?.1).map(|(_, saves)| saves);
         let inputs = if stub.is_some() { inputs().unwrap_or_default() } else { 0 };
-        Candidate { index, tool, call, stub, saves: saves.unwrap_or_default() + inputs }
+        let saves = saves.unwrap_or_default() + inputs;
+        Candidate { index, tool, call, stub, saves, state: State::Recent, stale: false }
     }
 
     /// What stands for a result, and the tokens it saves; none where the result stays.
@@ -222,23 +303,46 @@ impl<'a> Walk<'a> {
         self.snapshot.weights.of(std::slice::from_ref(message))
     }
 
-    /// Clears what has gathered, where it is time.
+    /// Clears what has gathered, where it is time: what is stale, and the rest where that is not enough.
     fn clear(&mut self, index: usize) {
-        let due = self.total > self.trigger && self.gathered >= self.clear_at_least;
         // A summary arrives with the message after it.
-        if due && self.snapshot.conversation.messages()[index].slot().is_some() {
-            self.total = self.total.saturating_sub(std::mem::take(&mut self.gathered));
-            self.cleared.extend(self.waiting.drain(..).map(|candidate| (candidate, index)));
+        if self.snapshot.conversation.messages()[index].slot().is_none() {
+            return;
         }
+        while self.total > self.trigger && !self.waiting.is_empty() {
+            let batch = match () {
+                () if !self.stale.is_empty() && self.gathered_stale >= self.clear_at_least => {
+                    std::mem::take(&mut self.stale)
+                }
+                () if self.gathered >= self.clear_at_least => std::mem::take(&mut self.waiting),
+                () => return,
+            };
+            for place in batch {
+                let result = &mut self.results[place];
+                result.state = State::Cleared(index);
+                self.gathered -= result.saves;
+                self.total = self.total.saturating_sub(result.saves);
+                self.waiting.remove(&place);
+                self.stale.remove(&place);
+                if result.stale {
+                    self.gathered_stale -= result.saves;
+                }
+                self.cleared.push(place);
+            }
+        }
+    }
+
+    fn cleared(&self) -> impl Iterator<Item = &Candidate<'a>> {
+        self.cleared.iter().map(|place| &self.results[*place])
     }
 
     fn change(self) -> Change {
         let messages = self.snapshot.conversation.messages();
         let mut edits = Vec::with_capacity(self.cleared.len());
         let mut emptied: HashMap<usize, Message> = HashMap::new();
-        for (candidate, arrival) in &self.cleared {
-            let Some(stub) = &candidate.stub else { continue };
-            let at = messages[*arrival].slot().unwrap_or(usize::MAX);
+        for candidate in self.cleared() {
+            let (Some(stub), State::Cleared(arrival)) = (&candidate.stub, candidate.state) else { continue };
+            let at = messages[arrival].slot().unwrap_or(usize::MAX);
             let before = messages[candidate.index].clone();
             edits.push((candidate.index, Replaced { before, after: stub.clone(), at }));
             let Some((index, id)) = candidate.call else { continue };
@@ -248,13 +352,21 @@ impl<'a> Walk<'a> {
                 edits.push((index, Replaced { before, after, at }));
             }
         }
-        let first = self.cleared.first().and_then(|(candidate, _)| candidate.tool);
-        let same = self.cleared.iter().all(|(candidate, _)| candidate.tool == first);
+        let first = self.cleared().next().and_then(|candidate| candidate.tool);
+        let same = self.cleared().all(|candidate| candidate.tool == first);
         let (count, keep) = (self.cleared.len(), self.params.keep);
+        let stale = self.cleared().filter(|candidate| candidate.stale).count();
+        let stale = match stale {
+            0 => String::new(),
+            stale => format!(", {stale} of them reads of what was edited or read again"),
+        };
         Change {
             conversation: self.snapshot.conversation.with_replaced(edits),
             touched: count + emptied.len(),
-            reason: format!("over {} tokens: {count} results older than the last {keep}", self.trigger),
+            reason: format!(
+                "over {} tokens: {count} results older than the last {keep}{stale}",
+                self.trigger
+            ),
             tokens: None,
             may_grow: false,
             tool: first.filter(|_| same).map(str::to_owned),

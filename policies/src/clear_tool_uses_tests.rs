@@ -147,3 +147,35 @@ fn summaries_see_what_was_cleared() {
     }
     assert!(dropped > 10 && told, "{dropped} {told}");
 }
+
+/// A call of a tool on a file and its result of about `tokens` tokens.
+fn on_file(number: usize, tool: &str, path: &str, tokens: usize) -> [Value; 2] {
+    let function = json!({"name": tool, "arguments": format!("{{\"path\": \"{path}\"}}")});
+    let calls = json!([{"id": format!("c{number}"), "type": "function", "function": function}]);
+    let text = "word ".repeat(tokens * 4 / 5);
+    [
+        json!({"role": "assistant", "content": null, "tool_calls": calls}),
+        json!({"role": "tool", "tool_call_id": format!("c{number}"), "content": text}),
+    ]
+}
+
+#[test]
+fn reads_that_no_longer_hold_go_first() {
+    let deeds = [("read", "a"), ("read", "b"), ("read", "c"), ("edit", "a"), ("read", "b"), ("look", "d")];
+    let mut messages = vec![json!({"role": "user", "content": "go"})];
+    messages.extend(deeds.iter().enumerate().flat_map(|(at, (tool, path))| on_file(at, tool, path, 300)));
+    messages.push(json!({"role": "assistant", "content": "seen"}));
+    let before = body(&messages);
+    let (after, report) = clear(&json!({}), &before);
+    assert_eq!(stubs(&after), [2, 4], "the first read of `a` was edited, that of `b` repeated");
+    assert_eq!(
+        report.rows[0].reason,
+        "over 1000 tokens: 2 results older than the last 3, 2 of them reads of what was edited or read again"
+    );
+    assert!(!clear(&json!({"keep": 6, "stale_first": false}), &before).0.is_changed());
+    // Among the last results too.
+    let (after, _) = clear(&json!({"keep": 6}), &before);
+    assert_eq!(stubs(&after), [2, 4]);
+    let (again, _) = clear(&json!({}), &parse(&after.to_json()));
+    assert!(!again.is_changed());
+}

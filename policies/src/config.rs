@@ -1,5 +1,7 @@
 //! Policies as they are written: steps with their parameters, presets, `extends`.
 
+mod warnings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -9,14 +11,21 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::cap_tool_output::CapToolOutput;
+pub use crate::clear_thinking::{ClearThinking, KeepThinking};
 pub use crate::clear_tool_uses::ClearToolUses;
+pub use crate::dedupe::{Dedupe, Speaker};
 pub use crate::drop_images::DropImages;
 pub use crate::fit_context::{FitContext, OnOverflow};
+pub use crate::growth_alert::{Collapse, GrowthAlert};
+pub use crate::memory_budget::{Bytes, MemoryBudget};
 pub use crate::normalize_prefix::{NormalizePrefix, Pattern, Volatile};
+pub use crate::rag_budget::RagBudget;
 pub use crate::reject_over::RejectOver;
 pub use crate::reserve_output::ReserveOutput;
 pub use crate::summarize::{OnFailure, Summarize, Timeout};
 pub use crate::trim_turns::TrimTurns;
+
+pub use warnings::{Place, Warning, warnings};
 
 use crate::presets::{self, presets};
 
@@ -24,7 +33,7 @@ use crate::presets::{self, presets};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyConfig {
-    /// Start from the steps of this preset (`chat`, `agent`, `strict`, `off`) or other policy. A step of the same
+    /// Start from the steps of this preset (`chat`, `agent`, `rag`, `strict`, `off`) or other policy. A step of the same
     /// name replaces it in place, a new one comes before `fit_context`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extends: Option<String>,
@@ -40,16 +49,26 @@ pub enum Step {
     NormalizePrefix(NormalizePrefix),
     /// Keeps room for the answer.
     ReserveOutput(ReserveOutput),
+    /// Holds a conversation to bytes of KV cache.
+    MemoryBudget(MemoryBudget),
     /// Shortens large tool results.
     CapToolOutput(CapToolOutput),
     /// Drops older images.
     DropImages(DropImages),
     /// Clears older tool results.
     ClearToolUses(ClearToolUses),
+    /// Takes the reasoning out of older turns.
+    ClearThinking(ClearThinking),
+    /// Lets a repeated block point to its first copy.
+    Dedupe(Dedupe),
+    /// Holds retrieved documents to a budget.
+    RagBudget(RagBudget),
     /// Keeps the last turns.
     TrimTurns(TrimTurns),
     /// Replaces what is dropped by a summary.
     Summarize(Summarize),
+    /// Says when the context grows fast or loses its cached prefix.
+    GrowthAlert(GrowthAlert),
     /// Refuses prompts over a ceiling.
     RejectOver(RejectOver),
     /// Makes the prompt fit, or refuses it.
@@ -66,6 +85,11 @@ impl Step {
             Self::CapToolOutput(_) => "cap_tool_output",
             Self::DropImages(_) => "drop_images",
             Self::ClearToolUses(_) => "clear_tool_uses",
+            Self::ClearThinking(_) => "clear_thinking",
+            Self::Dedupe(_) => "dedupe",
+            Self::RagBudget(_) => "rag_budget",
+            Self::GrowthAlert(_) => "growth_alert",
+            Self::MemoryBudget(_) => "memory_budget",
             Self::TrimTurns(_) => "trim_turns",
             Self::Summarize(_) => "summarize",
             Self::RejectOver(_) => "reject_over",
@@ -77,7 +101,12 @@ impl Step {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         match self {
-            Self::NormalizePrefix(_) | Self::DropImages(_) => None,
+            Self::DropImages(_) | Self::ClearThinking(_) => None,
+            Self::NormalizePrefix(params) => params.fault(),
+            Self::MemoryBudget(params) => params.fault(),
+            Self::Dedupe(params) => params.fault(),
+            Self::RagBudget(params) => params.fault(),
+            Self::GrowthAlert(params) => params.fault(),
             Self::ReserveOutput(params) => params.fault(),
             Self::CapToolOutput(params) => params.fault(),
             Self::ClearToolUses(params) => params.fault(),
@@ -95,12 +124,20 @@ impl Step {
             Self::ReserveOutput(_) => "reserve",
             Self::CapToolOutput(_) => "cap",
             Self::DropImages(_) => "drop",
-            Self::ClearToolUses(_) => "clear",
-            Self::TrimTurns(_) => "drop",
+            Self::ClearToolUses(_) | Self::ClearThinking(_) => "clear",
+            Self::Dedupe(_) => "point",
+            Self::GrowthAlert(_) => "alert",
+            Self::MemoryBudget(_) => "limit",
+            Self::RagBudget(_) | Self::TrimTurns(_) => "drop",
             Self::Summarize(_) => "summarize",
             Self::RejectOver(_) => "reject",
             Self::FitContext(_) => "fit",
         }
+    }
+
+    /// Whether it asks what the prompt may have.
+    pub(crate) fn needs_budget(&self) -> bool {
+        matches!(self, Self::ClearToolUses(_) | Self::RagBudget(_) | Self::Summarize(_) | Self::FitContext(_))
     }
 }
 
@@ -110,11 +147,16 @@ impl Step {
 enum StepMap {
     NormalizePrefix(#[serde(deserialize_with = "or_default")] NormalizePrefix),
     ReserveOutput(#[serde(deserialize_with = "or_default")] ReserveOutput),
+    MemoryBudget(#[serde(deserialize_with = "or_default")] MemoryBudget),
     CapToolOutput(#[serde(deserialize_with = "or_default")] CapToolOutput),
     DropImages(#[serde(deserialize_with = "or_default")] DropImages),
     ClearToolUses(#[serde(deserialize_with = "or_default")] ClearToolUses),
+    ClearThinking(#[serde(deserialize_with = "or_default")] ClearThinking),
+    Dedupe(#[serde(deserialize_with = "or_default")] Dedupe),
+    RagBudget(#[serde(deserialize_with = "or_default")] RagBudget),
     TrimTurns(#[serde(deserialize_with = "or_default")] TrimTurns),
     Summarize(#[serde(deserialize_with = "or_default")] Summarize),
+    GrowthAlert(#[serde(deserialize_with = "or_default")] GrowthAlert),
     RejectOver(#[serde(deserialize_with = "or_default")] RejectOver),
     FitContext(#[serde(deserialize_with = "or_default")] FitContext),
 }
@@ -130,11 +172,16 @@ impl From<StepMap> for Step {
         match step {
             StepMap::NormalizePrefix(params) => Self::NormalizePrefix(params),
             StepMap::ReserveOutput(params) => Self::ReserveOutput(params),
+            StepMap::MemoryBudget(params) => Self::MemoryBudget(params),
             StepMap::CapToolOutput(params) => Self::CapToolOutput(params),
             StepMap::DropImages(params) => Self::DropImages(params),
             StepMap::ClearToolUses(params) => Self::ClearToolUses(params),
+            StepMap::ClearThinking(params) => Self::ClearThinking(params),
+            StepMap::Dedupe(params) => Self::Dedupe(params),
+            StepMap::RagBudget(params) => Self::RagBudget(params),
             StepMap::TrimTurns(params) => Self::TrimTurns(params),
             StepMap::Summarize(params) => Self::Summarize(params),
+            StepMap::GrowthAlert(params) => Self::GrowthAlert(params),
             StepMap::RejectOver(params) => Self::RejectOver(params),
             StepMap::FitContext(params) => Self::FitContext(params),
         }

@@ -30,7 +30,17 @@ fn what_is_unknown_is_refused() {
         (json!({"steps": [{"trim_turns": {"kep": 1}}]}), "unknown field `kep`"),
         (json!({"steps": [{"summarize": {"with": "openai"}}]}), "unknown variant `openai`"),
         (json!({"steps": [{"summarize": {"timeout": "60"}}]}), "`60` is not a length of time"),
-        (json!({"steps": [{"normalize_prefix": {"volatile": "strip"}}]}), "unknown variant `strip`"),
+        (json!({"steps": [{"normalize_prefix": {"volatile": "stripp"}}]}), "unknown variant `stripp`"),
+        (
+            json!({"steps": [{"clear_thinking": {"keep": "none"}}]}),
+            "expected `template`, `all`, or a number of turns",
+        ),
+        (
+            json!({"steps": [{"clear_thinking": {"keep": -1}}]}),
+            "expected `template`, `all`, or a number of turns",
+        ),
+        (json!({"steps": [{"dedupe": {"roles": ["system"]}}]}), "unknown variant `system`"),
+        (json!({"steps": [{"memory_budget": {"kv": "much"}}]}), "`much` is not a number of bytes"),
         (json!({"steps": [{"normalize_prefix": {"patterns": ["("]}}]}), "`(` is not a regular expression"),
         (json!({"steps": [7]}), "expected a step: its name, or a map of its name to its parameters"),
     ];
@@ -48,12 +58,15 @@ fn presets_have_their_steps() {
         "reserve_output",
         "cap_tool_output",
         "clear_tool_uses",
+        "clear_thinking",
         "summarize",
         "fit_context",
     ];
     assert_eq!(names(&resolve("agent", &none).unwrap()), agent);
     let chat = resolve("chat", &none).unwrap();
-    assert_eq!(names(&chat), [&agent[..3], &["trim_turns"], &agent[4..]].concat());
+    assert_eq!(names(&chat), [&agent[..3], &["trim_turns"], &agent[5..]].concat());
+    let rag = [&agent[..3], &["rag_budget", "trim_turns"], &agent[5..]].concat();
+    assert_eq!(names(&resolve("rag", &none).unwrap()), rag);
     assert!(chat.contains(&Step::TrimTurns(TrimTurns { keep: 40, ..TrimTurns::default() })));
     assert_eq!(
         names(&resolve("strict", &none).unwrap()),
@@ -77,14 +90,15 @@ fn extends_replaces_in_place_and_adds_before_the_guard() {
         "reserve_output",
         "cap_tool_output",
         "clear_tool_uses",
+        "clear_thinking",
         "summarize",
         "trim_turns",
         "fit_context",
     ];
     assert_eq!(names(&team), want);
-    assert_eq!(team[6], Step::FitContext(FitContext { high: 0.9, ..FitContext::default() }));
+    assert_eq!(team[7], Step::FitContext(FitContext { high: 0.9, ..FitContext::default() }));
     let sub = resolve("sub", &all).unwrap();
-    assert_eq!(sub[5], Step::TrimTurns(TrimTurns { keep: 4, ..TrimTurns::default() }));
+    assert_eq!(sub[6], Step::TrimTurns(TrimTurns { keep: 4, ..TrimTurns::default() }));
     assert_eq!(
         resolve("chat", &all).unwrap()[3],
         Step::TrimTurns(TrimTurns { keep: 7, ..TrimTurns::default() })
@@ -101,11 +115,16 @@ fn faults_say_where_and_how() {
         "marks": {"steps": [{"fit_context": {"high": 0.5}}]},
         "cap": {"extends": "chat", "steps": [{"cap_tool_output": {"max_tokens": 3}}]},
         "ceiling": {"extends": "chat", "steps": ["reject_over"]},
+        "round": {"steps": [{"normalize_prefix": {"volatile": {"round": "7h"}}}]},
+        "both": {"steps": [{"fit_context": {"cut": false, "on_overflow": "truncate_middle"}}]},
+        "short": {"steps": [{"dedupe": {"min_tokens": 10}}]},
+        "docs": {"steps": [{"rag_budget": {"max_fraction": 0.0}}]},
+        "shrink": {"steps": [{"growth_alert": {"factor": 1.0}}]},
     }));
     let faults = [
         (
             "none",
-            "unknown policy `none`: known are `a`, `agent`, `b`, `cap`, `ceiling`, `chat`, `marks`, `off`, `strict`, `twice`",
+            "unknown policy `none`: known are `a`, `agent`, `b`, `both`, `cap`, `ceiling`, `chat`, `docs`, `marks`, `off`, `rag`, `round`, `short`, `shrink`, `strict`, `twice`",
         ),
         ("a", "policy `a` extends itself: `a -> b -> a`; remove one `extends`"),
         ("twice", "step `trim_turns` stands twice in policy `twice`: keep one"),
@@ -118,6 +137,20 @@ fn faults_say_where_and_how() {
             "ceiling",
             "policy `ceiling`, step `reject_over`: `tokens` is missing: write the ceiling, such as `tokens: 32000`",
         ),
+        (
+            "round",
+            "policy `round`, step `normalize_prefix`: `round: 7h` must divide a day and be of a minute to a day, such as `15m` or `1h`",
+        ),
+        (
+            "both",
+            "policy `both`, step `fit_context`: `cut: false` and `on_overflow: truncate_middle` cannot both be: keep one",
+        ),
+        (
+            "short",
+            "policy `short`, step `dedupe`: `min_tokens: 10` is less than a pointer saves; use 64 or more",
+        ),
+        ("docs", "policy `docs`, step `rag_budget`: `max_fraction: 0` must be over 0 and at most 1"),
+        ("shrink", "policy `shrink`, step `growth_alert`: `factor: 1` must be over 1"),
     ];
     for (name, message) in faults {
         assert_eq!(resolve(name, &all).unwrap_err().to_string(), message);

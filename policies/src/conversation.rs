@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use message::{Message, Role, ToolCall};
-pub(crate) use scan::{Field, Span, decode, elements, key_is, last, members};
+pub(crate) use scan::{Field, Span, decode, elements, encode, key_is, last, members};
 
 use crate::tokens::Tokens;
 

@@ -9,6 +9,7 @@ use crate::groups::{Group, Kind, groups};
 use crate::replay::{Cut, Item, Manner, Marks, Past, Shrink, replay};
 use crate::summaries::{last_user, pinned_user};
 use crate::tokens::{CountError, Tokens};
+use crate::truncate_middle::{Truncated, truncate};
 
 const NAME: &str = "fit_context";
 
@@ -41,6 +42,8 @@ pub enum OnOverflow {
     /// It is refused with `context_length_exceeded` and exact numbers.
     #[default]
     Reject,
+    /// Its longest message loses its middle, and says so; the next longest too, where that is not enough.
+    TruncateMiddle,
 }
 
 impl Default for FitContext {
@@ -65,6 +68,11 @@ impl FitContext {
         }
         if !(low >= 0.0 && low < high) {
             return Some(format!("`low: {low}` must be at least 0 and under `high: {high}`"));
+        }
+        if !self.cut && self.on_overflow == OnOverflow::TruncateMiddle {
+            return Some(
+                "`cut: false` and `on_overflow: truncate_middle` cannot both be: keep one".to_owned(),
+            );
         }
         (!(0.0..=1.0).contains(&min_progress))
             .then(|| format!("`min_progress: {min_progress}` must be from 0 to 1"))
@@ -134,7 +142,7 @@ fn removable(conversation: &Conversation, groups: &[Group], items: &[Item], keep
 }
 
 /// Applies the guard.
-pub(crate) fn apply(snapshot: &Snapshot) -> Effect {
+pub(crate) fn apply(params: FitContext, snapshot: &Snapshot) -> Effect {
     let Marks { budget, high, .. } = snapshot.marks;
     let tokens = snapshot.tokens;
     // What went before an edit made room stays away: it would move the prefix once more.
@@ -144,7 +152,7 @@ pub(crate) fn apply(snapshot: &Snapshot) -> Effect {
             false => reject(tokens),
         };
     }
-    match Guard::new(snapshot).and_then(|guard| guard.fit()) {
+    match Guard::new(params, snapshot).and_then(|guard| guard.fit()) {
         Ok(effect) => effect,
         Err(_) if tokens <= budget => Effect::Failed("what is left cannot be counted".to_owned()),
         Err(_) => reject(tokens),
@@ -157,6 +165,7 @@ fn reject(unremovable: Tokens) -> Effect {
 }
 
 struct Guard<'a> {
+    on_overflow: OnOverflow,
     snapshot: &'a Snapshot<'a>,
     groups: Vec<Group>,
     /// With their weights as they are now.
@@ -174,7 +183,7 @@ struct Fitted {
 }
 
 impl<'a> Guard<'a> {
-    fn new(snapshot: &'a Snapshot<'a>) -> Result<Self, CountError> {
+    fn new(params: FitContext, snapshot: &'a Snapshot<'a>) -> Result<Self, CountError> {
         let groups = groups(snapshot.conversation.messages());
         let items = items(snapshot.conversation, &groups, snapshot);
         let Snapshot { conversation, weights, .. } = snapshot;
@@ -186,7 +195,7 @@ impl<'a> Guard<'a> {
         let arrived = items.iter().zip(&groups).map(arrive).collect();
         let shrinks = weights.shrinks(conversation, messages, &groups);
         let overhead = weights.overhead(conversation)?;
-        Ok(Self { snapshot, groups, items, arrived, shrinks, overhead })
+        Ok(Self { on_overflow: params.on_overflow, snapshot, groups, items, arrived, shrinks, overhead })
     }
 
     fn fit(&self) -> Result<Effect, CountError> {
@@ -228,7 +237,29 @@ impl<'a> Guard<'a> {
                 Err(_) => {}
             }
         }
-        if fitted.tokens > budget { Ok(reject(fitted.tokens)) } else { Ok(self.effect(fitted, true)) }
+        if fitted.tokens > budget { self.overflow(&fitted) } else { Ok(self.effect(fitted, true)) }
+    }
+
+    /// What happens where nothing more can be dropped.
+    fn overflow(&self, fitted: &Fitted) -> Result<Effect, CountError> {
+        let (budget, counter) = (self.snapshot.marks.budget, self.snapshot.counter);
+        let cut = match self.on_overflow {
+            OnOverflow::Reject => None,
+            OnOverflow::TruncateMiddle => truncate(&fitted.conversation, fitted.tokens, budget, counter)?,
+        };
+        let Some(Truncated { conversation, tokens, touched }) = cut else { return Ok(reject(fitted.tokens)) };
+        let dropped = self.snapshot.conversation.messages().len() - conversation.messages().len();
+        Ok(Effect::Changed(Change {
+            conversation,
+            touched: dropped + touched,
+            reason: format!(
+                "{} tokens cannot be dropped: cut out the middle of the {touched} longest, marked there",
+                fitted.tokens
+            ),
+            tokens: Some(tokens),
+            may_grow: false,
+            tool: None,
+        }))
     }
 
     /// The conversation without these groups; `gone` gives each the item on whose arrival it goes.

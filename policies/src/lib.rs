@@ -7,25 +7,33 @@
 
 mod artifact;
 mod conversation;
+mod effect;
 mod groups;
 mod limits;
 mod replay;
 mod summaries;
 mod tokens;
+mod trailing;
 mod weights;
 
 mod cap_tool_output;
+mod clear_thinking;
 mod clear_tool_uses;
+mod dedupe;
 mod drop_images;
 mod error_output;
 pub mod extract;
 mod fit_context;
+mod growth_alert;
+mod memory_budget;
 mod normalize_prefix;
+mod rag_budget;
 mod reject_over;
 mod reserve_output;
 mod schema_order;
 mod summarize;
 mod trim_turns;
+mod truncate_middle;
 mod volatile;
 
 mod chain;

@@ -19,6 +19,8 @@ pub enum Outcome {
     Failed,
     /// It refused the request.
     Rejected,
+    /// It changed nothing and says that somebody should look.
+    Alert,
 }
 
 /// One step of a chain.
@@ -26,7 +28,8 @@ pub enum Outcome {
 pub struct Row {
     /// The policy's name.
     pub policy: &'static str,
-    /// What it does, in a word: `sort`, `reserve`, `cap`, `clear`, `drop`, `summarize`, `reject`, `fit`.
+    /// What it does, in a word: `sort`, `reserve`, `cap`, `clear`, `drop`, `summarize`, `alert`,
+    /// `limit`, `point`, `reject`, `fit`.
     pub action: &'static str,
     /// Messages (or tools) touched.
     pub messages: usize,
@@ -43,6 +46,9 @@ pub struct Row {
     /// The tool whose results were touched, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
+    /// Kinds of alert: `growth`, `size`, `reuse`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<&'static str>,
 }
 
 /// What a chain did to a conversation.
@@ -50,7 +56,7 @@ pub struct Row {
 pub struct Report {
     /// The policy's name: what the route calls the chain.
     pub policy: String,
-    /// The context window, in tokens.
+    /// Tokens that prompt and output may have together: the context window, or less by `memory_budget`.
     pub window: Tokens,
     /// What the chain was told of the place where the prompt runs. Left out of the JSON where that is the window alone.
     #[serde(skip_serializing_if = "Limits::only_window")]
@@ -81,5 +87,10 @@ impl Report {
     pub fn actions(&self) -> Vec<(&'static str, u64)> {
         let applied = self.rows.iter().filter(|row| row.outcome == Outcome::Applied);
         applied.map(|row| (row.policy, row.messages as u64)).collect()
+    }
+
+    /// What somebody should look at: kinds of alert with the reasons for them, in order.
+    pub fn alerts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.rows.iter().flat_map(|row| row.alerts.iter().map(|kind| (*kind, row.reason.as_str())))
     }
 }

@@ -62,9 +62,10 @@ impl ReserveOutput {
             .then(|| "`default: 0` leaves no room for an answer; use 1 or more".to_owned())
     }
 
-    pub(crate) fn reserve(self, window: Tokens, requested: Option<Tokens>) -> Reserve {
-        let reserved = requested.unwrap_or_else(|| self.default_for(window));
-        Reserve { budget: window.saturating_sub(reserved), reserved }
+    /// `room` is what prompt and output may have together, at most the window.
+    pub(crate) fn reserve(self, room: Tokens, requested: Option<Tokens>) -> Reserve {
+        let reserved = requested.unwrap_or_else(|| self.default_for(room));
+        Reserve { budget: room.saturating_sub(reserved), reserved }
     }
 
     fn default_for(self, window: Tokens) -> Tokens {
@@ -87,16 +88,16 @@ pub(crate) fn clamp(
     guard: FitContext,
     snapshot: &Snapshot,
 ) -> Result<Option<Reserve>, CountError> {
-    let window = snapshot.limits.window;
+    let room = snapshot.room;
     let Some(requested) = snapshot.conversation.output_limit() else { return Ok(None) };
-    if !params.clamp || snapshot.tokens.saturating_add(requested) <= window {
+    if !params.clamp || snapshot.tokens.saturating_add(requested) <= room {
         return Ok(None);
     }
     let unremovable = if guard.cut { fit_context::unremovable(snapshot)? } else { snapshot.tokens };
-    let room = window.saturating_sub(unremovable);
-    let least = params.min_output_for(window);
-    let limit = room.min(params.default_for(window)).max(least);
-    Ok((requested > room && limit < requested).then(|| params.reserve(window, Some(limit))))
+    let left = room.saturating_sub(unremovable);
+    let least = params.min_output_for(room);
+    let limit = left.min(params.default_for(room)).max(least);
+    Ok((requested > left && limit < requested).then(|| params.reserve(room, Some(limit))))
 }
 
 #[cfg(test)]

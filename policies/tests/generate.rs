@@ -37,6 +37,10 @@ fn unit() -> impl Strategy<Value = Unit> {
         5 => assistant(),
         5 => exchange(),
         1 => orphan(),
+        1 => thinking(),
+        1 => reading(),
+        1 => documents(),
+        1 => repeated(),
         1 => odd(),
         1 => system(),
     ]
@@ -52,7 +56,9 @@ fn user() -> impl Strategy<Value = Unit> {
     let content = prop_oneof![
         6 => text(60).prop_map(|text| format!("\"{text}\"")),
         1 => text(20).prop_map(|text| format!(r#"[{{"type":"text","text":"{text}"}},{IMAGE}]"#)),
+        1 => text(20).prop_map(|text| format!(r#"[{{"type":"text","text":"{text}","cache_control":{{"type":"ephemeral"}}}},{{"type":"input_audio","input_audio":{{"data":"UklG","format":"wav"}}}},{{"type":"text","text":""}}]"#)),
         1 => Just("\"\"".to_owned()),
+        1 => Just("[]".to_owned()),
     ];
     content
         .prop_map(|content| vec![format!(r#"{{"n":"@", "role" : "user","content":{content},"extra":1.0}}"#)])
@@ -82,6 +88,62 @@ fn exchange() -> impl Strategy<Value = Unit> {
     })
 }
 
+/// An answer with its reasoning, as each kind of server spells it.
+fn thinking() -> impl Strategy<Value = Unit> {
+    (0_usize..4, text(60), text(20)).prop_map(|(kind, thought, text)| {
+        let message = match kind {
+            0 => format!(r#"{{"role":"assistant","n":"@","reasoning_content":"{thought}","content":"{text}."}}"#),
+            1 => format!(r#"{{"role":"assistant","reasoning":"{thought}","n":"@","content":"{text}.","reasoning_details":[{{"type":"reasoning.encrypted","data":"gAAA"}}]}}"#),
+            2 => format!(r#"{{"role":"assistant","n":"@","content":[{{"type":"thinking","thinking":"{thought}","signature":"EqQB"}},{{"type":"text","text":"{text}."}}]}}"#),
+            _ => r#"{"role":"assistant","n":"@","content":[{"type":"redacted_thinking","data":"EmwK"}]}"#.to_owned(),
+        };
+        vec![message]
+    })
+}
+
+/// A file that is read or edited.
+fn reading() -> impl Strategy<Value = Unit> {
+    let deed = prop::sample::select(vec!["read_file", "edit_file", "view"]);
+    (deed, 0_u8..2, text(200), any::<u32>()).prop_map(|(tool, file, text, id)| {
+        vec![
+            format!(r#"{{"role":"assistant","n":"@","content":"","tool_calls":[{{"id":"r{id}","type":"function","function":{{"name":"{tool}","arguments":"{{\"path\": \"f{file}\"}}"}}}}]}}"#),
+            format!(r#"{{"role":"tool","n":"@","tool_call_id":"r{id}","content":"{text}"}}"#),
+        ]
+    })
+}
+
+/// A question with documents, one of them with a score.
+fn documents() -> impl Strategy<Value = Unit> {
+    prop::collection::vec((text(80), 0_u8..9), 1..5).prop_map(|documents| {
+        let documents: Vec<String> = documents
+            .into_iter()
+            .map(|(text, score)| format!("<document score='0.{score}'>\\n{text}\\n</document>"))
+            .collect();
+        vec![format!(r#"{{"role":"user","n":"@","content":"{}\nWhich?"}}"#, documents.join("\\n"))]
+    })
+}
+
+/// A result that says what another may have said before.
+fn repeated() -> impl Strategy<Value = Unit> {
+    (0_usize..3, 6_usize..20, any::<u32>()).prop_map(|(from, lines, id)| {
+        let lines: String = (from..from + lines).map(|line| format!("{line}: fn f{line}() {{ caf\u{e9}({line}) }}\\n")).collect();
+        vec![
+            format!(r#"{{"role":"assistant","n":"@","content":null,"tool_calls":[{{"id":"d{id}","type":"function","function":{{"name":"show","arguments":"{{}}"}}}}]}}"#),
+            format!(r#"{{"role":"tool","n":"@","tool_call_id":"d{id}","content":"{lines}"}}"#),
+        ]
+    })
+}
+
+/// A result of about a megabyte of lines.
+pub(crate) fn megabyte() -> Unit {
+    let lines: String =
+        (0..20_000).map(|line| format!("{line:06} row of a log, caf\u{e9} \\\"q\\\" and more\\n")).collect();
+    vec![
+        r#"{"role":"assistant","n":"@","content":null,"tool_calls":[{"id":"mb","type":"function","function":{"name":"cat","arguments":"{}"}}]}"#.to_owned(),
+        format!(r#"{{"role":"tool","n":"@","tool_call_id":"mb","content":"{lines}"}}"#),
+    ]
+}
+
 fn orphan() -> impl Strategy<Value = Unit> {
     text(30).prop_map(|text| {
         vec![format!(r#"{{"role":"tool","n":"@","tool_call_id":"nobody","content":"{text}"}}"#)]
@@ -97,6 +159,8 @@ fn odd() -> impl Strategy<Value = Unit> {
         r#"{"role":"assistant","n":"@","function_call":{"name":"f","arguments":"{}"}}"#,
         r#"{"role":"function","n":"@","name":"f","content":"r"}"#,
         r#"{"n":"@","content":123456789012345678901234567890}"#,
+        r#"{"role":"user","n":"@","content":[{"type":"text","text":"a\udfffb"},{"type":"text","text":"<document>\ud800</document>"}]}"#,
+        r#"{"role":"assistant","n":"@","content":"","reasoning_content":"","tool_calls":[]}"#,
         r#"["@"]"#,
         r#""@""#,
     ])

@@ -93,7 +93,7 @@ pub(crate) fn preset(name: &str) -> Chain {
     Chain::build(name, &resolve(name, &BTreeMap::new()).unwrap())
 }
 
-/// Applies a chain; a model's summary is played by a line that names no fact.
+/// Applies a chain where nothing but the window is known; a model's summary is played by a line that names no fact.
 pub(crate) fn run(
     chain: &Chain,
     conversation: &Conversation,
@@ -101,10 +101,21 @@ pub(crate) fn run(
     memory: &dyn Summaries,
     window: Tokens,
 ) -> Result<(Conversation, Report), Refusal> {
+    run_within(chain, conversation, counter, memory, Limits::tokens(window))
+}
+
+/// Applies a chain within these limits.
+pub(crate) fn run_within(
+    chain: &Chain,
+    conversation: &Conversation,
+    counter: &Counter,
+    memory: &dyn Summaries,
+    limits: Limits,
+) -> Result<(Conversation, Report), Refusal> {
     let asked = Memory::default();
     let both = Both(memory, &asked);
     loop {
-        let context = Context { limits: Limits::tokens(window), counter, summaries: &both };
+        let context = Context { limits, counter, summaries: &both };
         match chain.apply(conversation, &context)? {
             Verdict::Done { conversation, report } => return Ok((conversation, report)),
             Verdict::Ask(ask) => {

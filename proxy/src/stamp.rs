@@ -13,6 +13,7 @@ const MODE: HeaderName = HeaderName::from_static("x-plimsoll-mode");
 const BEFORE: HeaderName = HeaderName::from_static("x-plimsoll-tokens-before");
 const AFTER: HeaderName = HeaderName::from_static("x-plimsoll-tokens-after");
 const ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-actions");
+const ALERTS: HeaderName = HeaderName::from_static("x-plimsoll-alerts");
 const ESTIMATED: HeaderName = HeaderName::from_static("x-plimsoll-tokens-estimated");
 const WOULD_AFTER: HeaderName = HeaderName::from_static("x-plimsoll-would-tokens-after");
 const TOTAL_BYTES: HeaderName = HeaderName::from_static("x-plimsoll-total-bytes");
@@ -60,6 +61,10 @@ fn counts(headers: &mut HeaderMap, report: &Report, mode: Mode) {
         text(headers, ACTIONS, "none");
         headers.insert(WOULD_AFTER, report.tokens_after.into());
         text(headers, WOULD_ACTIONS, &actions(report));
+    }
+    let alerts: Vec<&str> = report.alerts().map(|(kind, _)| kind).collect();
+    if !alerts.is_empty() {
+        text(headers, ALERTS, &alerts.join(", "));
     }
     if report.estimated {
         headers.insert(ESTIMATED, HeaderValue::from_static("true"));

@@ -146,6 +146,27 @@ fn a_stream_arrives_piece_by_piece() {
 }
 
 #[test]
+fn an_alert_stands_in_a_header_and_changes_nothing() {
+    let mock = Mock::start(vec![Answer::json("{}"), Answer::json("{}")]);
+    // What follows the route's brace is a comment.
+    let route = "policy: watch }\npolicies: { watch: { steps: [{ growth_alert: { tokens: 100 } }] } }\n#";
+    let sidecar = sidecar(&mock, route);
+    let grown = format!(
+        r#"{{"model":"m", "messages":[{{"role":"user","content":"{}"}}]}}"#,
+        "more words ".repeat(100)
+    );
+    let reply = chat(&sidecar, &grown, &[]);
+    assert_eq!(
+        (reply.header("x-plimsoll-alerts").as_str(), reply.header("x-plimsoll-actions").as_str()),
+        ("size", "none")
+    );
+    let small = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    assert_eq!(chat(&sidecar, small, &[]).header("x-plimsoll-alerts"), "");
+    let bodies: Vec<Vec<u8>> = mock.seen().into_iter().map(|seen| seen.body.to_vec()).collect();
+    assert_eq!(bodies, [grown.into_bytes(), small.as_bytes().to_vec()]);
+}
+
+#[test]
 fn a_client_that_leaves_takes_its_upstream_request_along() {
     let (answer, pieces) = Answer::stream();
     let mock = Mock::start(vec![answer]);

@@ -192,6 +192,11 @@ impl Message {
         self.role() == Role::Assistant && calls.starts_with(['[', '{']) && !empty
     }
 
+    /// Where the raw `content` stands in the body.
+    pub(crate) fn content(&self) -> Option<Span> {
+        self.inner.content.clone()
+    }
+
     /// The raw `content`, empty where there is none.
     pub(crate) fn raw_content(&self) -> &str {
         self.inner.content.as_ref().map_or("", |span| &self.inner.body[span.clone()])
@@ -230,6 +235,12 @@ impl Message {
         json.push_str(&body[done..own.end]);
         let length = json.len();
         Self::view(json.into(), 0..length, *slot, false)
+    }
+
+    /// This message as another raw JSON text.
+    pub(crate) fn with_json(&self, json: String) -> Self {
+        let length = json.len();
+        Self::view(json.into(), 0..length, self.inner.slot, false)
     }
 
     /// Decodes a string of the body.

@@ -236,7 +236,7 @@ fn bad_policies_are_explained() {
     insta::assert_snapshot!(explained(&cases), @r"
     policies.p.steps[0].cap_tool: unknown option
       hint: did you mean `cap_tool_output`?
-    policies.p.steps[0]: expected one of `normalize_prefix`, `reserve_output`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `trim_turns`, `summarize`, `reject_over`, `fit_context`, got `cap_tool`
+    policies.p.steps[0]: expected one of `normalize_prefix`, `reserve_output`, `memory_budget`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `clear_thinking`, `dedupe`, `rag_budget`, `trim_turns`, `summarize`, `growth_alert`, `reject_over`, `fit_context`, got `cap_tool`
       hint: did you mean `cap_tool_output`?
     policies.p.steps[0].cap_tool_output.max_tokns: unknown option
       hint: did you mean `max_tokens`?
@@ -244,8 +244,8 @@ fn bad_policies_are_explained() {
     policies.p.steps[0]: takes exactly one key, got 2
       hint: give each key an element of its own: begin its line with `- `
     policies.p.steps[0]: takes exactly one key, got 0
-      hint: known here: `normalize_prefix`, `reserve_output`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `trim_turns`, `summarize`, `reject_over`, `fit_context`
-    policies.p.steps[0]: expected one of `normalize_prefix`, `reserve_output`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `trim_turns`, `summarize`, `reject_over`, `fit_context`, got `7`
+      hint: known here: `normalize_prefix`, `reserve_output`, `memory_budget`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `clear_thinking`, `dedupe`, `rag_budget`, `trim_turns`, `summarize`, `growth_alert`, `reject_over`, `fit_context`
+    policies.p.steps[0]: expected one of `normalize_prefix`, `reserve_output`, `memory_budget`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `clear_thinking`, `dedupe`, `rag_budget`, `trim_turns`, `summarize`, `growth_alert`, `reject_over`, `fit_context`, got `7`
     policies.p.steps: expected a list, got a map
     policies.p.steps[1]: step `trim_turns` stands twice
       hint: keep one of them

@@ -6,7 +6,7 @@ use plimsoll_policies::{Conversation, Outcome, Refusal, Report, Role, Row};
 
 use super::Rule;
 use crate::config::Mode;
-use crate::telemetry::{Action, PolicyFacts, PolicyOutcome, Segments};
+use crate::telemetry::{Action, Alert, PolicyFacts, PolicyOutcome, Segments};
 
 /// The facts of a policy that ran.
 pub(super) fn of(report: &Report, mode: Mode, took: Duration) -> PolicyFacts {
@@ -31,6 +31,7 @@ pub(super) fn of(report: &Report, mode: Mode, took: Duration) -> PolicyFacts {
         outcome,
         error: None,
         actions,
+        alerts: report.alerts().map(|(kind, reason)| Alert { kind, reason: reason.to_owned() }).collect(),
         enforced: mode != Mode::Shadow,
         took,
     }
@@ -91,6 +92,7 @@ fn nothing(rule: &Rule, outcome: PolicyOutcome, took: Duration) -> PolicyFacts {
         outcome,
         error: None,
         actions: Vec::new(),
+        alerts: Vec::new(),
         enforced: rule.mode != Mode::Shadow,
         took,
     }

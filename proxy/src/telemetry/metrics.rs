@@ -19,6 +19,7 @@ pub(super) struct Instruments {
     per_token: Histogram<f64>,
     tokens: Histogram<u64>,
     removed: Counter<u64>,
+    alerts: Counter<u64>,
     policy_duration: Histogram<f64>,
     requests: Counter<u64>,
     drift: Histogram<f64>,
@@ -48,6 +49,7 @@ impl Instruments {
                 tokens.with_boundaries(buckets::TOKENS.to_vec()).build()
             },
             removed: counter(meter, metrics::REMOVED),
+            alerts: counter(meter, metrics::ALERTS),
             policy_duration: histogram(meter, metrics::POLICY_DURATION, buckets::POLICY),
             requests: counter(meter, metrics::REQUESTS),
             drift: histogram(meter, metrics::DRIFT, buckets::RATIO),
@@ -109,6 +111,9 @@ impl Instruments {
         for action in &facts.actions {
             let kind = KeyValue::new(attr::ACTION_TYPE, action.policy.clone());
             self.removed.add(action.tokens_removed, &with(labels, kind));
+        }
+        for alert in &facts.alerts {
+            self.alerts.add(1, &with(labels, KeyValue::new(attr::ALERT_TYPE, alert.kind)));
         }
     }
 

@@ -54,7 +54,8 @@ pub use policy::{PolicySpan, Segments, SummarizeSpan};
 pub use readings::{Component, EngineReadings, TemplateReading};
 pub use recent::{ActionSummary, RequestSummary, Totals};
 pub use record::{
-    Action, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, RouteFacts,
+    Action, Alert, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord,
+    RouteFacts,
 };
 pub use request::{Incoming, RequestSpan, WaitSpan};
 pub use running::RunningSummary;

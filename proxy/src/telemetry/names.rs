@@ -19,6 +19,7 @@ pub(super) mod span {
 /// Event names.
 pub(super) mod event {
     pub(crate) const ACTION: &str = "plimsoll.context.action";
+    pub(crate) const ALERT: &str = "plimsoll.context.alert";
 }
 
 /// Span attributes and metric labels.
@@ -91,6 +92,9 @@ pub(super) mod attr {
     pub(crate) const BATCH_ROWS: &str = "plimsoll.batch.rows";
     pub(crate) const BATCH_STEPS: &str = "plimsoll.batch.steps";
     pub(crate) const BATCH_TOKENS: &str = "plimsoll.batch.tokens";
+    // One alert of it.
+    pub(crate) const ALERT_TYPE: &str = "plimsoll.context.alert.type";
+    pub(crate) const ALERT_REASON: &str = "plimsoll.context.alert.reason";
 
     // Memory.
     pub(crate) const KV_PREDICTED: &str = "plimsoll.kv.predicted_tokens";
@@ -220,6 +224,11 @@ pub(super) mod metrics {
         metric("plimsoll.context.tokens", "{token}", "Prompt tokens before and after the policy");
     pub(crate) const REMOVED: Metric =
         metric("plimsoll.context.tokens.removed", "{token}", "Prompt tokens removed by a rule");
+    pub(crate) const ALERTS: Metric = metric(
+        "plimsoll.context.alerts",
+        "{alert}",
+        "Prompts that grew fast, passed a size or lost their prefix",
+    );
     pub(crate) const POLICY_DURATION: Metric =
         metric("plimsoll.context.policy.duration", "s", "Time the policy took");
     pub(crate) const REQUESTS: Metric =

@@ -77,6 +77,11 @@ impl PolicySpan {
         for action in &facts.actions {
             self.live.event(event::ACTION, || action_attributes(action));
         }
+        for alert in &facts.alerts {
+            let kind = KeyValue::new(attr::ALERT_TYPE, alert.kind);
+            self.live
+                .event(event::ALERT, || vec![kind, KeyValue::new(attr::ALERT_REASON, alert.reason.clone())]);
+        }
         if facts.outcome == PolicyOutcome::FailedOpen {
             self.live.fail();
         }

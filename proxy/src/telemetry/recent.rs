@@ -299,6 +299,7 @@ mod tests {
             outcome: PolicyOutcome::Modified,
             error: None,
             actions: vec![action],
+            alerts: Vec::new(),
             enforced,
             took: Duration::ZERO,
         });

@@ -137,6 +137,8 @@ pub struct PolicyFacts {
     pub error: Option<&'static str>,
     /// What each rule that fired did.
     pub actions: Vec<Action>,
+    /// What somebody should look at.
+    pub alerts: Vec<Alert>,
     /// Whether the result was sent (`enforce`) rather than only reported (`shadow`).
     pub enforced: bool,
     /// Time the policy took, summaries by a model included.
@@ -175,6 +177,15 @@ impl PolicyOutcome {
             Self::FailedOpen => "failed_open",
         }
     }
+}
+
+/// What a rule says that somebody should look at.
+#[derive(Debug, Clone)]
+pub struct Alert {
+    /// `growth`, `size` or `reuse`: a metric label.
+    pub kind: &'static str,
+    /// Why, in words of ours.
+    pub reason: String,
 }
 
 /// What one rule did.

@@ -52,6 +52,7 @@ fn facts(enforced: bool) -> PolicyFacts {
         tokenizer: "demo".into(),
         outcome: PolicyOutcome::Modified,
         error: None,
+        alerts: vec![Alert { kind: "growth", reason: "2 times".into() }],
         actions: vec![Action {
             policy: "trim_turns".into(),
             reason: "over_budget".into(),
@@ -97,6 +98,7 @@ fn a_request_becomes_metrics_once() {
     for line in [
         r#"gen_ai_server_request_duration_seconds_count{gen_ai_operation_name="chat",gen_ai_provider_name="plimsoll",gen_ai_request_model="demo"} 1"#,
         r#"plimsoll_context_tokens_removed_total{plimsoll_context_action_type="trim_turns",plimsoll_context_policy_mode="enforce",plimsoll_context_policy_name="agent",plimsoll_model="demo",plimsoll_route="default"} 1500"#,
+        r#"plimsoll_context_alerts_total{plimsoll_context_alert_type="growth",plimsoll_context_policy_mode="enforce",plimsoll_context_policy_name="agent",plimsoll_model="demo",plimsoll_route="default"} 1"#,
         r#"http_server_active_requests{http_request_method="POST",url_scheme="http"} 0"#,
         r#"http_server_request_duration_seconds_count{http_request_method="POST",http_response_status_code="200",http_route="/v1/chat/completions",url_scheme="http"} 1"#,
     ] {

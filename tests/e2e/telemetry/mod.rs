@@ -67,6 +67,7 @@ fn policy_facts() -> PolicyFacts {
         tokenizer: "demo".into(),
         outcome: PolicyOutcome::Modified,
         error: None,
+        alerts: Vec::new(),
         actions: vec![Action {
             policy: "cap_tool_output".into(),
             reason: "per_tool_cap".into(),

@@ -46,7 +46,6 @@ impl Check<'_> {
         let runtime = self.runtime(&raw.runtime);
         let log = self.log(&raw.log);
         self.unused(raw);
-        self.fits_windows(raw);
         Some(Config {
             listen: listen?,
             upstreams,

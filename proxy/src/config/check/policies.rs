@@ -92,6 +92,24 @@ impl Check<'_> {
         configs
     }
 
+    /// Where a step of a policy is written: in itself, or in what it extends.
+    pub(super) fn step_path(&self, policy: &str, step: &str) -> Path {
+        let section = Path::of(&["policies"]);
+        let own = |element: &Value| element.as_str() == Some(step) || element.get(step).is_some();
+        let mut next = Some(policy);
+        let mut seen = Vec::new();
+        while let Some(name) = next.filter(|name| !seen.contains(name)) {
+            seen.push(name);
+            let Some(written) = self.tree.get("policies").and_then(|all| all.get(name)) else { break };
+            let steps = written.get("steps").and_then(Value::as_array);
+            if let Some(index) = steps.and_then(|steps| steps.iter().position(own)) {
+                return section.key(name).key("steps").index(index).key(step);
+            }
+            next = written.get("extends").and_then(Value::as_str);
+        }
+        section.key(policy)
+    }
+
     fn policy_fault(&mut self, asked: &str, fault: PolicyFault, configs: &BTreeMap<String, PolicyConfig>) {
         let section = Path::of(&["policies"]);
         let fault = match fault {

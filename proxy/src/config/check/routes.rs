@@ -26,6 +26,7 @@ impl Check<'_> {
                 if let Some(upstream) = raw.upstreams.get(&route.upstream) {
                     self.fits_upstream(&at, route, upstream);
                     self.has_window(route, upstream, policies);
+                    self.works_there(route, upstream, policies);
                 }
                 self.can_read(&at, route, raw);
                 let checked = self.route(&at, route)?;
