@@ -15,6 +15,7 @@ const AFTER: HeaderName = HeaderName::from_static("x-plimsoll-tokens-after");
 const ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-actions");
 const ESTIMATED: HeaderName = HeaderName::from_static("x-plimsoll-tokens-estimated");
 const WOULD_AFTER: HeaderName = HeaderName::from_static("x-plimsoll-would-tokens-after");
+const RESUMED: HeaderName = HeaderName::from_static("x-plimsoll-resumed");
 const TOTAL_BYTES: HeaderName = HeaderName::from_static("x-plimsoll-total-bytes");
 const NEXT_OFFSET: HeaderName = HeaderName::from_static("x-plimsoll-next-offset");
 const WOULD_ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-would-actions");
@@ -24,6 +25,9 @@ pub fn stamp(envelope: &Envelope, report: Option<&Report>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     text(&mut headers, ROUTE, &envelope.route.name);
     headers.insert(MODE, HeaderValue::from_static(mode_name(envelope.mode)));
+    if let Some(how) = envelope.resumed {
+        headers.insert(RESUMED, HeaderValue::from_static(how));
+    }
     if envelope.mode == Mode::Off {
         return headers;
     }

@@ -248,3 +248,31 @@ fn an_error_in_a_later_round_ends_the_stream() {
     request["stream"] = true.into();
     assert_eq!(chat(&sidecar, &request).text(), format!("data: {fault}\n\n"));
 }
+
+#[test]
+fn the_engine_answers_as_ever_where_nothing_is_read() {
+    let engine = "model: engine/demo/model, name: demo, slots: 4, context: 1024";
+    let start = |route: &str| Sidecar::start(&plimsoll_tests::shared::one_engine(engine, route));
+    let sidecar = start("policy: agent, any_model: true, read_tool: true");
+    let tool = json!({"type": "function", "function": {"name": "get_order_status", "description": "Look up the status of an order.", "parameters": {"type": "object", "properties": {"order_id": {"type": "string", "description": "The order number"}}, "required": ["order_id"]}}});
+    let mut request = json!({"model": "demo", "tools": [tool], "messages": [{"role": "user", "content": "What is the status of order ORD-90412?"}]});
+    let whole = chat(&sidecar, &request).ok();
+    let call = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(call["name"], "get_order_status");
+    request["stream"] = true.into();
+    let events = chat(&sidecar, &request).events();
+    let arguments: String = events
+        .iter()
+        .filter_map(|event| event["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str())
+        .collect();
+    assert_eq!(call["arguments"], arguments);
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    // The tool is part of the prompt that runs.
+    let plain = chat(&start("policy: agent, any_model: true"), &{
+        request["stream"] = false.into();
+        request
+    })
+    .ok();
+    let tokens = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(tokens(&whole) > tokens(&plain) + 50);
+}
