@@ -189,7 +189,7 @@ fn the_engine_goes_on_from_saved_keys_and_values() {
     // A fresh process has nothing in its slots but what the file brings.
     let second = engine(folder.path());
     let resume = ("x-plimsoll-resume", &*id(&saved));
-    let reply = chat(&second, &request(&[question.clone()]), &[KEY, resume]);
+    let reply = chat(&second, &request(std::slice::from_ref(&question)), &[KEY, resume]);
     assert_eq!(reply.header("x-plimsoll-resumed"), "restored");
     let resumed = reply.ok();
     assert_eq!(resumed["choices"][0]["message"], whole["choices"][0]["message"]);

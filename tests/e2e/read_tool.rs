@@ -238,6 +238,23 @@ fn a_streamed_call_of_the_client_is_numbered_anew() {
 }
 
 #[test]
+fn a_stream_that_just_ends_is_read_to_its_end() {
+    let mut chunks = pieces(&read(1, 0), 0, "one");
+    chunks.push(chunk("one", &json!({}), Some("tool_calls")));
+    let last = [chunk("two", &json!({"content": "done"}), Some("stop")), usage("two", 7)];
+    let open = |chunks: &[String]| {
+        Answer::text("text/event-stream", &format!("data: {}\n", chunks.join("\n\ndata: ")))
+    };
+    let mock = Mock::start(vec![open(&chunks), open(&last)]);
+    let sidecar = Sidecar::start(&config(&mock, ROUTE, ""));
+    let mut request = body(&long());
+    request["stream"] = true.into();
+    let text = chat(&sidecar, &request).text();
+    assert!(text.contains(r#""content":"done""#) && text.contains(r#""prompt_tokens":7"#), "{text}");
+    assert!(!text.contains("plimsoll_read"), "{text}");
+}
+
+#[test]
 fn an_error_in_a_later_round_ends_the_stream() {
     let mut chunks = pieces(&read(1, 0), 0, "one");
     chunks.push(chunk("one", &json!({}), Some("tool_calls")));
