@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Governed;
-use crate::kept::{Caller, Kept, Wanted};
+use crate::kept::{Caller, Kept, Saving, Wanted};
 use crate::live::{Embedded, Live};
 use crate::parse::{Envelope, Input, Options, Outgoing, Work};
 use crate::stream::Kind;
@@ -20,6 +20,8 @@ pub enum Admitted {
     Run(Run),
     /// To an HTTP upstream.
     Send(Sending),
+    /// Saved.
+    Save(Saving),
     /// Answered from what is kept.
     Kept(Arc<Kept>, Caller, Wanted),
     /// Answered from what is loaded.
@@ -125,6 +127,9 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         Work::Generate { engine, input, options } => (engine, input, options),
         Work::Send { upstream, outgoing } => {
             return Ok(Admitted::Send(Sending { upstream, envelope, report, outgoing }));
+        }
+        Work::Save { engine, chat } => {
+            return Ok(Admitted::Save(Saving { envelope, report, chat, engine }));
         }
         Work::Kept { wanted } => {
             let kept = envelope.live.kept.clone();

@@ -26,6 +26,10 @@ pub enum Api {
     Models,
     /// `GET /v1/context/artifacts/{id}`
     Artifact,
+    /// `POST /v1/context/checkpoints`
+    SaveCheckpoint,
+    /// `GET /v1/context/checkpoints`, `GET` and `DELETE /v1/context/checkpoints/{id}`
+    Checkpoints,
     /// Anything else: an HTTP upstream may know it.
     Other,
 }
@@ -42,6 +46,10 @@ impl Api {
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
+            (&Method::POST, "/v1/context/checkpoints") => Self::SaveCheckpoint,
+            (&Method::GET | &Method::DELETE, path) if path.starts_with("/v1/context/checkpoints") => {
+                Self::Checkpoints
+            }
             _ => Self::Other,
         }
     }
@@ -53,6 +61,7 @@ impl Api {
             Self::Completions => Some("/v1/completions"),
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
+            Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),
             Self::Other => None,
         }
     }

@@ -20,7 +20,7 @@ use crate::body::{Body, BodyError, full};
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::IdentifyError;
-use crate::kept::KeptError;
+use crate::kept::{CheckpointError, KeptError};
 use crate::parse::CallError;
 use crate::record::Received;
 
@@ -208,6 +208,19 @@ fn kept(error: &KeptError) -> Fault {
     match error {
         KeptError::NoArtifact(_) => fault(StatusCode::NOT_FOUND, "artifact_not_found"),
         KeptError::NotANumber(param) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(param),
+        KeptError::Checkpoint(CheckpointError::Off) => fault(StatusCode::BAD_REQUEST, "checkpoints_off"),
+        KeptError::Checkpoint(CheckpointError::NotFound(_)) => {
+            fault(StatusCode::NOT_FOUND, "checkpoint_not_found")
+        }
+        KeptError::Checkpoint(CheckpointError::Full { .. }) => {
+            fault(StatusCode::CONFLICT, "too_many_checkpoints")
+        }
+        KeptError::Checkpoint(CheckpointError::File(_)) => Fault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "checkpoint_failed",
+            &"the checkpoint cannot be stored or read",
+        ),
+        KeptError::Checkpoint(_) | KeptError::Resume(_) => fault(StatusCode::CONFLICT, "checkpoint_unusable"),
         KeptError::Crashed(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
     }
 }

@@ -16,6 +16,7 @@ const ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-actions");
 const ALERTS: HeaderName = HeaderName::from_static("x-plimsoll-alerts");
 const ESTIMATED: HeaderName = HeaderName::from_static("x-plimsoll-tokens-estimated");
 const WOULD_AFTER: HeaderName = HeaderName::from_static("x-plimsoll-would-tokens-after");
+const RESUMED: HeaderName = HeaderName::from_static("x-plimsoll-resumed");
 const TOTAL_BYTES: HeaderName = HeaderName::from_static("x-plimsoll-total-bytes");
 const NEXT_OFFSET: HeaderName = HeaderName::from_static("x-plimsoll-next-offset");
 const WOULD_ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-would-actions");
@@ -25,6 +26,9 @@ pub fn stamp(envelope: &Envelope, report: Option<&Report>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     text(&mut headers, ROUTE, &envelope.route.name);
     headers.insert(MODE, HeaderValue::from_static(mode_name(envelope.mode)));
+    if let Some(how) = envelope.resumed {
+        headers.insert(RESUMED, HeaderValue::from_static(how));
+    }
     if envelope.mode == Mode::Off {
         return headers;
     }

@@ -6,6 +6,7 @@ mod bad_input;
 mod browser;
 mod certificates;
 mod charts;
+mod checkpoints;
 mod clients;
 mod commands;
 mod demo_code;

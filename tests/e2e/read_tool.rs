@@ -238,6 +238,23 @@ fn a_streamed_call_of_the_client_is_numbered_anew() {
 }
 
 #[test]
+fn a_stream_that_just_ends_is_read_to_its_end() {
+    let mut chunks = pieces(&read(1, 0), 0, "one");
+    chunks.push(chunk("one", &json!({}), Some("tool_calls")));
+    let last = [chunk("two", &json!({"content": "done"}), Some("stop")), usage("two", 7)];
+    let open = |chunks: &[String]| {
+        Answer::text("text/event-stream", &format!("data: {}\n", chunks.join("\n\ndata: ")))
+    };
+    let mock = Mock::start(vec![open(&chunks), open(&last)]);
+    let sidecar = Sidecar::start(&config(&mock, ROUTE, ""));
+    let mut request = body(&long());
+    request["stream"] = true.into();
+    let text = chat(&sidecar, &request).text();
+    assert!(text.contains(r#""content":"done""#) && text.contains(r#""prompt_tokens":7"#), "{text}");
+    assert!(!text.contains("plimsoll_read"), "{text}");
+}
+
+#[test]
 fn an_error_in_a_later_round_ends_the_stream() {
     let mut chunks = pieces(&read(1, 0), 0, "one");
     chunks.push(chunk("one", &json!({}), Some("tool_calls")));
@@ -247,4 +264,32 @@ fn an_error_in_a_later_round_ends_the_stream() {
     let mut request = body(&long());
     request["stream"] = true.into();
     assert_eq!(chat(&sidecar, &request).text(), format!("data: {fault}\n\n"));
+}
+
+#[test]
+fn the_engine_answers_as_ever_where_nothing_is_read() {
+    let engine = "model: engine/demo/model, name: demo, slots: 4, context: 1024";
+    let start = |route: &str| Sidecar::start(&plimsoll_tests::shared::one_engine(engine, route));
+    let sidecar = start("policy: agent, any_model: true, read_tool: true");
+    let tool = json!({"type": "function", "function": {"name": "get_order_status", "description": "Look up the status of an order.", "parameters": {"type": "object", "properties": {"order_id": {"type": "string", "description": "The order number"}}, "required": ["order_id"]}}});
+    let mut request = json!({"model": "demo", "tools": [tool], "messages": [{"role": "user", "content": "What is the status of order ORD-90412?"}]});
+    let whole = chat(&sidecar, &request).ok();
+    let call = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(call["name"], "get_order_status");
+    request["stream"] = true.into();
+    let events = chat(&sidecar, &request).events();
+    let arguments: String = events
+        .iter()
+        .filter_map(|event| event["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str())
+        .collect();
+    assert_eq!(call["arguments"], arguments);
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    // The tool is part of the prompt that runs.
+    let plain = chat(&start("policy: agent, any_model: true"), &{
+        request["stream"] = false.into();
+        request
+    })
+    .ok();
+    let tokens = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(tokens(&whole) > tokens(&plain) + 50);
 }

@@ -86,6 +86,16 @@ pub fn get_with(url: &str, headers: &[(&str, &str)]) -> Reply {
     Reply::read(request.send().expect("somebody answers"))
 }
 
+/// `DELETE url` with these headers.
+///
+/// # Panics
+/// Nobody answers.
+pub fn delete_with(url: &str, headers: &[(&str, &str)]) -> Reply {
+    let request =
+        headers.iter().fold(CLIENT.delete(url), |request, (name, value)| request.header(*name, *value));
+    Reply::read(request.send().expect("somebody answers"))
+}
+
 /// `POST url` with a JSON body.
 ///
 /// # Panics

@@ -46,7 +46,12 @@ impl Answer {
     pub fn events(events: &[&str]) -> Self {
         let data: String =
             events.iter().chain(&["[DONE]"]).map(|event| format!("data: {event}\n\n")).collect();
-        Self::with("text/event-stream", Body::from(data))
+        Self::text("text/event-stream", &data)
+    }
+
+    /// These very bytes as this type of content.
+    pub fn text(content_type: &'static str, body: &str) -> Self {
+        Self::with(content_type, Body::from(body.to_owned()))
     }
 
     /// With another status.

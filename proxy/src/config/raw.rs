@@ -3,6 +3,8 @@
 //! Unknown keys are refused everywhere. What must be there is said by `required`; serde itself takes
 //! whatever is left out, so that the checks of meaning can run beside those of shape.
 
+mod kept;
+
 use std::collections::BTreeMap;
 
 use plimsoll_policies::config::PolicyConfig;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use super::choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
 use super::scalar::{Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
+pub(super) use kept::{Artifacts, Checkpoints};
 
 /// Plimsoll's configuration: listeners, upstreams, routes and policies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -273,44 +276,6 @@ pub(super) struct Match {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"qwen2.5*")]
     pub(super) model: Option<String>,
-}
-
-/// Originals of shortened tool results, kept for their callers: `GET /v1/context/artifacts/{id}`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Artifacts {
-    /// Memory for them; 0 keeps none, and none is named. Default `64MiB`.
-    pub(super) memory: Size,
-    /// Folder that keeps them beyond memory and restarts; replicas may share it. Default none.
-    pub(super) disk: Option<String>,
-    /// Bytes in that folder; the oldest go first. Default `1GiB`.
-    pub(super) disk_limit: Size,
-    /// How long one is kept after it was last sent. Default `1h`.
-    pub(super) ttl: Time,
-}
-
-impl Default for Artifacts {
-    fn default() -> Self {
-        Self { memory: Size("64MiB".into()), disk: None, disk_limit: Size("1GiB".into()), ttl: time("1h") }
-    }
-}
-
-/// Saved conversations: `POST /v1/context/checkpoints`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Checkpoints {
-    /// Folder that holds them; replicas may share it. Default none: there are no checkpoints.
-    #[schemars(example = &"/var/lib/plimsoll/checkpoints")]
-    pub(super) dir: Option<String>,
-    /// Checkpoints that one caller may have. Default 100.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub(super) per_caller: u32,
-}
-
-impl Default for Checkpoints {
-    fn default() -> Self {
-        Self { dir: None, per_caller: 100 }
-    }
 }
 
 /// What is reported, and where to.

@@ -30,6 +30,7 @@ pub async fn forward(admitted: Admitted) -> Result<Response<Body>, BoxError> {
     match admitted {
         Admitted::Run(run) => embedded::forward(run).await,
         Admitted::Send(sending) => Ok(upstream::forward(sending).await?),
+        Admitted::Save(saving) => Ok(kept::save(saving).await?),
         Admitted::Kept(kept, caller, wanted) => Ok(kept::answer(kept, caller, wanted).await?),
         Admitted::Models(live, id) => Ok(models::answer(&live, id.as_deref())?),
     }

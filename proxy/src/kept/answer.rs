@@ -5,11 +5,12 @@ use std::sync::Arc;
 use http::header::ACCEPT;
 use http::request::Parts;
 use http::{Method, Response};
+use plimsoll_policies::ParseError;
 use serde_json::json;
 use thiserror::Error;
 use tokio::task::JoinError;
 
-use super::{Caller, Kept, page};
+use super::{Caller, CheckpointError, Kept, page, shown};
 use crate::body::Body;
 use crate::{respond, stamp};
 
@@ -27,6 +28,12 @@ pub enum Wanted {
         /// The text alone instead of JSON.
         plain: bool,
     },
+    /// `GET /v1/context/checkpoints`: what the caller has.
+    Checkpoints,
+    /// `GET /v1/context/checkpoints/{id}`: one, with its messages.
+    Checkpoint(String),
+    /// `DELETE /v1/context/checkpoints/{id}`
+    Deletion(String),
 }
 
 /// What was asked for is not kept, or not asked for well.
@@ -40,11 +47,19 @@ pub enum KeptError {
     /// A query parameter that is no number.
     #[error("`{0}` must be a whole number of bytes")]
     NotANumber(&'static str),
+    /// A checkpoint cannot be saved, found or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A saved conversation cannot be put before the request's.
+    #[error("the checkpoint does not fit the request: {0}")]
+    Resume(#[from] ParseError),
     /// Looking for it panicked.
     #[error("looking for it failed: {0}")]
     Crashed(#[from] JoinError),
 }
 
+/// Path of saved conversations.
+const CHECKPOINTS: &str = "/v1/context/checkpoints";
 /// Path of originals.
 const ARTIFACTS: &str = "/v1/context/artifacts/";
 
@@ -55,6 +70,17 @@ impl Wanted {
     /// A query parameter is malformed.
     pub fn of(head: &Parts, kept: &Kept) -> Result<Option<Self>, KeptError> {
         let path = head.uri.path();
+        if kept.checkpoints.is_some()
+            && let Some(rest) = path.strip_prefix(CHECKPOINTS)
+        {
+            let id = rest.strip_prefix('/').filter(|id| !id.is_empty());
+            return Ok(match (&head.method, id) {
+                (&Method::GET, None) if rest.is_empty() => Some(Self::Checkpoints),
+                (&Method::GET, Some(id)) => Some(Self::Checkpoint(id.to_owned())),
+                (&Method::DELETE, Some(id)) => Some(Self::Deletion(id.to_owned())),
+                _ => None,
+            });
+        }
         match path.strip_prefix(ARTIFACTS) {
             Some(id) if head.method == Method::GET && kept.artifacts.is_some() => {
                 let number = |name| number(head, name);
@@ -103,10 +129,28 @@ pub async fn answer(kept: Arc<Kept>, caller: Caller, wanted: Wanted) -> Result<R
                 "text": page.text,
             })))
         }
+        checkpoints => {
+            Ok(tokio::task::spawn_blocking(move || of_checkpoints(&kept, &caller, &checkpoints)).await??)
+        }
     }
 }
 
-/// A caller's text in an error, cut short.
-fn shown(text: &str) -> String {
-    text[..text.floor_char_boundary(80)].to_owned()
+/// Answers what concerns checkpoints. Blocks.
+fn of_checkpoints(kept: &Kept, caller: &Caller, wanted: &Wanted) -> Result<Response<Body>, CheckpointError> {
+    let checkpoints = kept.checkpoints.as_ref().ok_or(CheckpointError::Off)?;
+    Ok(respond::json(&match wanted {
+        Wanted::Checkpoint(id) => {
+            let checkpoint = checkpoints.load(caller, id)?;
+            let mut answer = json!(checkpoint.info);
+            answer["conversation"] = json!({"messages": checkpoint.messages, "tools": checkpoint.tools});
+            answer
+        }
+        Wanted::Deletion(id) => {
+            checkpoints.delete(caller, id)?;
+            json!({"id": id, "object": "context.checkpoint", "deleted": true})
+        }
+        Wanted::Checkpoints | Wanted::Artifact { .. } => {
+            json!({"object": "list", "data": checkpoints.list(caller)})
+        }
+    }))
 }

@@ -4,8 +4,11 @@
 mod answer;
 mod artifacts;
 mod caller;
+mod checkpoints;
 mod disk;
 mod page;
+mod resume;
+mod save;
 
 use std::path::PathBuf;
 
@@ -18,7 +21,10 @@ use crate::config::Config;
 pub use answer::{KeptError, Wanted, answer};
 pub use artifacts::{Artifacts, Readings};
 pub use caller::Caller;
+pub use checkpoints::{CheckpointError, Checkpoints};
 pub use page::{Page, page};
+pub use resume::{RESUME, Resumed, resume};
+pub use save::{Saving, save};
 
 /// A folder that cannot be used.
 #[derive(Debug, Error)]
@@ -37,6 +43,8 @@ pub struct KeptFolderError {
 pub struct Kept {
     /// Originals of shortened tool results; `None` where none is kept.
     pub artifacts: Option<Artifacts>,
+    /// Saved conversations; `None` where there are none.
+    pub checkpoints: Option<Checkpoints>,
     caller_header: Option<HeaderName>,
 }
 
@@ -48,11 +56,17 @@ impl Kept {
     pub fn open(config: &Config) -> Result<Self, KeptFolderError> {
         let artifacts =
             if config.artifacts.kept() { Some(Artifacts::open(&config.artifacts)?) } else { None };
-        Ok(Self { artifacts, caller_header: config.listen.caller_header.clone() })
+        let checkpoints = Checkpoints::open(&config.checkpoints)?;
+        Ok(Self { artifacts, checkpoints, caller_header: config.listen.caller_header.clone() })
     }
 
     /// Who sends these headers.
     pub fn caller(&self, headers: &HeaderMap) -> Caller {
         Caller::of(headers, self.caller_header.as_ref())
     }
+}
+
+/// A caller's text in an error, cut short.
+fn shown(text: &str) -> String {
+    text[..text.floor_char_boundary(80)].to_owned()
 }

@@ -16,7 +16,7 @@ use crate::config::{Mode, OnUnparsable};
 use crate::cut::cut;
 use crate::forward::upstream::HttpUpstream;
 use crate::identify::{Api, Identified};
-use crate::kept::{KeptError, Wanted};
+use crate::kept::{self, KeptError, RESUME, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
 use crate::telemetry::RequestSpan;
 
@@ -48,6 +48,8 @@ pub struct Envelope {
     pub live: Arc<Live>,
     /// What is told of the request at its end.
     pub record: RequestSpan,
+    /// Where a conversation was resumed: whether its keys and values were `restored`, `resident` or are `computed`.
+    pub resumed: Option<&'static str>,
 }
 
 /// What a call asks for, and of whom.
@@ -65,6 +67,13 @@ pub enum Work {
     Models {
         /// The id in the path; `None` asks for the list.
         id: Option<String>,
+    },
+    /// A conversation to be governed and saved.
+    Save {
+        /// The engine that its route leads to.
+        engine: Option<Arc<Embedded>>,
+        /// The conversation.
+        chat: Chat,
     },
     /// Something that is kept for the caller.
     Kept {
@@ -101,7 +110,8 @@ impl Work {
     pub fn chat(&self) -> Option<&Chat> {
         match self {
             Self::Generate { input: Input::Chat(chat), .. }
-            | Self::Send { outgoing: Outgoing::Chat(chat), .. } => Some(chat),
+            | Self::Send { outgoing: Outgoing::Chat(chat), .. }
+            | Self::Save { chat, .. } => Some(chat),
             _ => None,
         }
     }
@@ -110,7 +120,8 @@ impl Work {
     pub fn chat_mut(&mut self) -> Option<&mut Chat> {
         match self {
             Self::Generate { input: Input::Chat(chat), .. }
-            | Self::Send { outgoing: Outgoing::Chat(chat), .. } => Some(chat),
+            | Self::Send { outgoing: Outgoing::Chat(chat), .. }
+            | Self::Save { chat, .. } => Some(chat),
             _ => None,
         }
     }
@@ -163,36 +174,48 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
     if let Some(wanted) = Wanted::of(&request.head, &request.live.kept)? {
         return Ok(for_kept(request, wanted));
     }
+    let resumes = request.head.headers.contains_key(RESUME);
+    let saves = request.api == Api::SaveCheckpoint && request.live.kept.checkpoints.is_some();
     // Where no policy runs and no model is asked for, not even the body needs to be read.
-    if let Some(upstream) = request.candidates.first().and_then(|route| route.unread()) {
+    let unread = request.candidates.first().and_then(|route| route.unread());
+    if let Some(upstream) = unread.filter(|_| !resumes && !saves) {
         let route = request.candidates.swap_remove(0);
         let outgoing = Outgoing::Raw(std::mem::replace(&mut request.body, full("")));
         return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
     }
     match request.api {
-        Api::ChatCompletions | Api::Completions => {
+        Api::SaveCheckpoint if !saves => without_body(request),
+        Api::ChatCompletions | Api::SaveCheckpoint | Api::Completions => {
             let body = std::mem::replace(&mut request.body, full(""));
             let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
             let payload = read_body(&request.head.headers, body, limit).await?;
             if request.api == Api::Completions {
                 completion(request, payload)
             } else {
-                chat(request, payload)
+                chat(request, payload).await
             }
         }
-        Api::Models | Api::Artifact | Api::Other => without_body(request),
+        Api::Models | Api::Artifact | Api::Checkpoints | Api::Other => without_body(request),
     }
 }
 
-fn chat(request: Identified, payload: Payload) -> Result<Call, CallError> {
-    let conversation = match chat::conversation(&payload) {
+async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, CallError> {
+    let mut conversation = match chat::conversation(&payload) {
         Ok(conversation) => conversation,
         Err(error) => return unparsable(request, payload, error),
     };
+    let found = kept::resume(&mut request.head, &request.live.kept, &conversation).await?;
+    let resumed = found.map(|(whole, body, resumed)| {
+        (conversation, payload) = (whole, body);
+        resumed
+    });
     let model = chat::model(&conversation);
     let route = choose(&request, model.as_deref())?;
     let mode = mode(&request.head, &route);
+    let mut how = resumed.as_ref().map(|_| "computed");
+    let saves = request.api == Api::SaveCheckpoint;
     let work = match &route.upstream.kind {
+        Kind::Http(_) if saves => Work::Save { engine: None, chat: Chat { payload, conversation, model } },
         Kind::Http(upstream) => {
             let upstream = upstream.clone();
             let outgoing = match mode {
@@ -207,11 +230,20 @@ fn chat(request: Identified, payload: Payload) -> Result<Call, CallError> {
             chat::check_tools(&conversation)?;
             chat::check_kwargs(&conversation)?;
             let options = Options::read(conversation.fields(), engine.sampling())?;
-            let input = Input::Chat(Chat { payload, conversation, model });
-            Work::Generate { engine: engine.clone(), input, options }
+            if let Some(resumed) = &resumed {
+                how = Some(resumed.restore(engine).await);
+            }
+            let (engine, chat) = (engine.clone(), Chat { payload, conversation, model });
+            if saves {
+                Work::Save { engine: Some(engine), chat }
+            } else {
+                Work::Generate { engine, input: Input::Chat(chat), options }
+            }
         }
     };
-    Ok(call(request, route, mode, work))
+    let mut call = call(request, route, mode, work);
+    call.envelope.resumed = how;
+    Ok(call)
 }
 
 /// Bytes that are no chat request: the route says whether its upstream shall judge them.
@@ -267,7 +299,8 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
     let Identified { head, live, record, candidates, .. } = request;
     let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    Call { envelope: Envelope { head, route, mode: Mode::Off, live, record }, work: Work::Kept { wanted } }
+    let envelope = Envelope { head, route, mode: Mode::Off, live, record, resumed: None };
+    Call { envelope, work: Work::Kept { wanted } }
 }
 
 /// The id behind `/v1/models/`, in whatever spelling of the path; ids may have slashes.
@@ -306,7 +339,7 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
     let Identified { head, live, record, .. } = request;
-    Call { envelope: Envelope { head, route, mode, live, record }, work }
+    Call { envelope: Envelope { head, route, mode, live, record, resumed: None }, work }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::calls::Call;
 use super::rounds::Rounds;
 use super::whole::BETWEEN;
 use super::{Rest, usage};
-use crate::body::{Body, BrokenOff};
+use crate::body::{Body, BrokenOff, full};
 use crate::respond;
 
 /// The end of a stream.
@@ -88,11 +88,14 @@ impl<S: Rest> Events<S> {
 
     /// Some servers end without `[DONE]`, and some without the last blank line.
     async fn end_of_body(&mut self) {
-        if !self.unread.is_empty() {
+        // It is asked again where something is left of it.
+        self.body = full("");
+        if !self.unread.trim_ascii().is_empty() {
             self.unread.extend_from_slice(b"\n\n");
         } else if self.join.reads_only() && self.rounds.may_go_on() {
             self.end_of_round().await;
         } else {
+            self.queue.extend(self.join.closing());
             self.ended = true;
         }
     }
