@@ -9,7 +9,7 @@ use plimsoll_engine::text::{Certificate, Text, TextError};
 use plimsoll_engine::{
     Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths,
 };
-use plimsoll_policies::{Chain, Tokens};
+use plimsoll_policies::{Chain, Summariser, Tokens};
 use thiserror::Error;
 
 use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
@@ -78,6 +78,7 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
         limits: config.limits,
         summaries: former.summaries.clone(),
         kept: shared.kept.clone(),
+        preparer: former.preparer.clone(),
         revision: Revision {
             generation: former.revision.generation + 1,
             hash: loaded.hash.clone(),
@@ -96,8 +97,8 @@ impl Live {
             redacted: serde_json::Value::Null,
             needs_restart: Vec::new(),
         };
-        let (summaries, kept) = (Arc::default(), Arc::default());
-        Self { routes: Vec::new(), upstreams: Vec::new(), limits, summaries, kept, revision }
+        let (summaries, kept, preparer) = (Arc::default(), Arc::default(), Arc::default());
+        Self { routes: Vec::new(), upstreams: Vec::new(), limits, summaries, kept, preparer, revision }
     }
 }
 
@@ -227,13 +228,20 @@ fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, A
         .expect("a valid configuration's routes lead to its upstreams. This is a bug.")
         .clone();
     let steps = config.policies.get(&settings.policy).map(Vec::as_slice).unwrap_or_default();
+    let chain = Chain::build(&settings.policy, steps).naming_originals(config.artifacts.kept());
+    let summariser = match chain.summariser() {
+        None | Some(Summariser::Extract) => None,
+        Some(Summariser::Engine) => Some(upstream.clone()),
+        Some(Summariser::Upstream(name)) => upstreams.get(name.as_str()).cloned(),
+    };
     Route {
         name: settings.name.as_str().into(),
         matches: settings.matches.clone(),
         window: settings.window.unwrap_or_else(|| window(&upstream, &config.upstreams[&settings.upstream])),
         upstream,
         policy: settings.policy.as_str().into(),
-        chain: Chain::build(&settings.policy, steps).naming_originals(config.artifacts.kept()),
+        chain,
+        summariser,
         counting: Chain::build("off", &[]),
         mode: settings.mode,
         allow_bypass: settings.allow_bypass,

@@ -13,7 +13,7 @@ use quick_cache::sync::Cache;
 use crate::config::{Config, Limits, Match, Mode, OnUnparsable};
 use crate::count::{Counter, Estimate, Exact};
 use crate::forward::upstream::HttpUpstream;
-use crate::govern::SummaryMemo;
+use crate::govern::{Preparer, SummaryMemo};
 use crate::kept::Kept;
 use crate::readings::SlotNotes;
 use crate::telemetry::{RouteFacts, Telemetry};
@@ -42,6 +42,8 @@ pub struct Live {
     pub summaries: Arc<SummaryMemo>,
     /// What is kept for callers.
     pub kept: Arc<Kept>,
+    /// Work that goes on after answers; it outlives a reload, too.
+    pub preparer: Arc<Preparer>,
     /// Which configuration this is.
     pub revision: Revision,
 }
@@ -86,6 +88,8 @@ pub struct Route {
     pub policy: Arc<str>,
     /// The policy.
     pub chain: Chain,
+    /// Who writes the policy's summaries; none where no model does.
+    pub summariser: Option<Arc<Upstream>>,
     /// A chain without a step, for calls that are counted and left alone.
     pub counting: Chain,
     /// Whether the policy's edits are sent.

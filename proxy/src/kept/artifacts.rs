@@ -259,7 +259,7 @@ mod tests {
         let chain = plimsoll_policies::Chain::build("t", &steps).naming_originals(true);
         let counter = crate::count::Estimate::new("o200k_base");
         let context = plimsoll_policies::Context {
-            window: 8000,
+            limits: plimsoll_policies::Limits::tokens(8000),
             counter: &counter,
             summaries: &plimsoll_policies::NoSummaries,
         };

@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::body::{Body, BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::forward::upstream::HttpUpstream;
+use crate::govern::Next;
 use crate::identify::{Api, Identified};
 use crate::kept::{KeptError, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
@@ -46,6 +47,8 @@ pub struct Envelope {
     pub live: Arc<Live>,
     /// What is told of the request at its end.
     pub record: RequestSpan,
+    /// What is to be prepared once the answer is out.
+    pub next: Option<Box<Next>>,
 }
 
 /// What a call asks for, and of whom.
@@ -266,7 +269,10 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
     let Identified { head, live, record, candidates, .. } = request;
     let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    Call { envelope: Envelope { head, route, mode: Mode::Off, live, record }, work: Work::Kept { wanted } }
+    Call {
+        envelope: Envelope { head, route, mode: Mode::Off, live, record, next: None },
+        work: Work::Kept { wanted },
+    }
 }
 
 /// The first route whose head matched and that takes this model.
@@ -297,5 +303,5 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
     let Identified { head, live, record, .. } = request;
-    Call { envelope: Envelope { head, route, mode, live, record }, work }
+    Call { envelope: Envelope { head, route, mode, live, record, next: None }, work }
 }
