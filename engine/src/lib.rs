@@ -67,7 +67,7 @@ pub use worker::{Batch, SlotReading, Tag};
 
 use load::Running;
 use text::Text;
-use worker::{Cancel, Command, Order};
+use worker::{Ahead, Cancel, Command, Order};
 
 /// A loaded model. Clones share it; when the last one is dropped it is unloaded.
 #[derive(Debug, Clone)]
@@ -123,6 +123,36 @@ impl Engine {
 
     /// As [`Engine::generate`], with a name for the request in the batches that it has a part in.
     pub fn generate_tagged(&self, request: Generate, permit: Permit, tag: Option<Tag>) -> Generation {
+        self.order(request, permit, tag, None)
+    }
+
+    /// Starts a request that nobody waits for: in a spare slot, its prompt only while nothing else runs. It pushes no
+    /// conversation out and gives way to whoever waits, and ends with [`Finish::Cancelled`] then.
+    ///
+    /// With `max_tokens: 0` it computes a prompt before it is asked for, so that a request that begins with it finds it
+    /// in the cache. `replaces` is then the prompt of the same conversation as it is now: once the conversation goes
+    /// on from the new prompt, what is held of `replaces` is the first to go. Without `replaces` what is computed is
+    /// not needed again.
+    ///
+    /// # Errors
+    /// Memory or a slot is not free right now.
+    pub fn prepare(
+        &self,
+        request: Generate,
+        replaces: Option<Arc<[u32]>>,
+        tag: Option<Tag>,
+    ) -> Result<Generation, AdmitError> {
+        let tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
+        let permit = self.0.budget.try_reserve(tokens.saturating_add(request.max_tokens))?;
+        Ok(self.order(request, permit, tag, Some(Ahead { replaces })))
+    }
+
+    /// Seconds that computing one token of a prompt takes, as lately measured; none before the first prompt.
+    pub fn prefill_seconds_per_token(&self) -> Option<f64> {
+        self.0.board.seconds_per_token()
+    }
+
+    fn order(&self, request: Generate, permit: Permit, tag: Option<Tag>, ahead: Option<Ahead>) -> Generation {
         let (sender, events) = mpsc::unbounded_channel();
         let id = self.0.next_request();
         let generation =
@@ -132,7 +162,7 @@ impl Engine {
             drop(sender.send(Err(refused)));
             return generation;
         }
-        let order = Order { id, request, permit, events: sender, asked: Instant::now(), tag };
+        let order = Order { id, request, permit, events: sender, asked: Instant::now(), tag, ahead };
         // Refused only where the worker is gone: there is room for as many orders as there are permits. The order
         // is dropped with its sender then, which the generation reads as `Gone`.
         drop(self.0.commands.try_send(Command::Generate(order)));

@@ -71,6 +71,11 @@ impl Scheduler {
         Turn::Prefill { place, tokens: pending[place].tokens.min(limit) }
     }
 
+    /// Tokens of prompts a second, as lately measured.
+    pub(crate) fn speed(&self) -> Option<f64> {
+        self.speed
+    }
+
     /// Learns how fast prompts are computed.
     pub(crate) fn prefilled(&mut self, tokens: usize, took: Duration) {
         let seconds = took.as_secs_f64();
@@ -82,7 +87,7 @@ impl Scheduler {
 
     /// Tokens of a chunk beside others: what the speed allows, in whole steps of the smallest chunk so that the same
     /// shapes come back.
-    fn shared_chunk(&self) -> usize {
+    pub(crate) fn shared_chunk(&self) -> usize {
         let fitting = self.speed.map_or(0.0, |speed| speed * STALL.as_secs_f64()) as usize;
         (fitting / SMALLEST * SMALLEST).max(SMALLEST).min(self.chunk)
     }

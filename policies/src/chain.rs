@@ -9,7 +9,7 @@ use crate::fit_context::FitContext;
 use crate::limits::Limits;
 use crate::report::{Outcome, Report, Row};
 use crate::reserve_output::{Reserve, ReserveOutput};
-use crate::summaries::{Ask, Summaries};
+use crate::summaries::{Ask, Summaries, Summariser};
 use crate::summarize::Summarize;
 use crate::tokens::{CountError, CountTokens, Tokens};
 use crate::trailing::Trailing;
@@ -100,7 +100,7 @@ impl Chain {
             _ => None,
         });
         let summarize = steps.iter().find_map(|step| match step {
-            Step::Summarize(params) => Some(*params),
+            Step::Summarize(params) => Some(params.clone()),
             _ => None,
         });
         let guard = guard.unwrap_or_default();
@@ -119,10 +119,32 @@ impl Chain {
         &self.name
     }
 
+    /// Who writes its summaries; none where it makes none.
+    #[must_use]
+    pub fn summariser(&self) -> Option<&Summariser> {
+        self.summarize.as_ref().map(|params| &params.with)
+    }
+
     /// The steps in order.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// Whether a conversation may be near enough to its next cut that [`ahead`](Self::ahead) finds it settled.
+    #[must_use]
+    pub fn nears_cut(&self, report: &Report) -> bool {
+        self.plans() && report.tokens_after > self.guard.marks(report.budget).low
+    }
+
+    fn plans(&self) -> bool {
+        self.summarize.as_ref().is_some_and(Summarize::plans)
+    }
+
+    /// Whether the prompt that the next cut will leave is to be computed before it comes.
+    #[must_use]
+    pub fn prefills_ahead(&self) -> bool {
+        self.summarize.as_ref().is_some_and(|params| params.prefill_ahead)
     }
 
     /// Applies the steps in order.
@@ -130,10 +152,34 @@ impl Chain {
     /// # Errors
     /// The conversation cannot be counted, or cannot be made to fit.
     pub fn apply(&self, conversation: &Conversation, context: &Context) -> Result<Verdict, Refusal> {
+        self.run(conversation, context, false)
+    }
+
+    /// Applies the steps as if the next cut came now: what it would leave, or the summary to be written for it. None
+    /// where it is not settled yet what that cut drops.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn ahead(&self, conversation: &Conversation, context: &Context) -> Result<Option<Verdict>, Refusal> {
+        if !self.plans() {
+            return Ok(None);
+        }
+        let verdict = self.run(conversation, context, true)?;
+        let planned = match &verdict {
+            Verdict::Ask(_) => true,
+            Verdict::Done { report, .. } => {
+                report.rows.iter().any(|row| row.policy == "summarize" && row.outcome == Outcome::Applied)
+            }
+        };
+        Ok(planned.then_some(verdict))
+    }
+
+    fn run(&self, conversation: &Conversation, context: &Context, ahead: bool) -> Result<Verdict, Refusal> {
         let tokens = context.counter.prompt(conversation)?;
         let mut run = Run {
             chain: self,
             context,
+            ahead,
             weights: Weights::new(context.counter),
             conversation: conversation.clone(),
             tokens,
@@ -157,6 +203,7 @@ impl Chain {
 struct Run<'a> {
     chain: &'a Chain,
     context: &'a Context<'a>,
+    ahead: bool,
     weights: Weights<'a>,
     conversation: Conversation,
     tokens: Tokens,
@@ -193,7 +240,7 @@ impl Run<'_> {
             }
             Step::DropImages(params) => drop_images::apply(*params, &self.snapshot()),
             Step::TrimTurns(params) => trim_turns::apply(*params, &self.snapshot()),
-            Step::Summarize(params) => summarize::apply(*params, &self.snapshot()),
+            Step::Summarize(params) => summarize::apply(params, &self.snapshot()),
             Step::RejectOver(params) => reject_over::apply(*params, &self.snapshot()),
             Step::FitContext(params) => fit_context::apply(*params, &self.snapshot()),
         };
@@ -225,11 +272,16 @@ impl Run<'_> {
             limits: self.context.limits,
             room: self.room(),
             marks: self.chain.guard.marks(reserve.budget.saturating_sub(trailing)),
-            summary: self.chain.summarize.map(|params| params.max_tokens_for(self.context.limits.window)),
+            summary: self
+                .chain
+                .summarize
+                .as_ref()
+                .map(|params| params.max_tokens_for(self.context.limits.window)),
             weights: &self.weights,
             counter: self.context.counter,
             summaries: self.context.summaries,
             originals: self.chain.originals,
+            ahead: self.ahead,
         }
     }
 

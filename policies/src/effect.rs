@@ -23,6 +23,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) summaries: &'a dyn Summaries,
     /// Whether shortened tool results name their originals.
     pub(crate) originals: bool,
+    /// Whether the next cut is to be made now, to prepare for it.
+    pub(crate) ahead: bool,
 }
 
 /// What a step wants.

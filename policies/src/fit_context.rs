@@ -209,7 +209,7 @@ impl<'a> Guard<'a> {
     fn replayed(&self) -> Result<Fitted, CountError> {
         let attempt = |alternate| {
             // As `summarize` cut: it would be lost without a word what only the guard finds worth dropping.
-            let manner = Manner { summary: self.snapshot.summary, alternate };
+            let manner = Manner { summary: self.snapshot.summary, alternate, plan: false };
             let past = Past { overhead: self.overhead, items: &self.arrived, shrinks: &self.shrinks };
             self.counted(&gone_at(&replay(past, self.snapshot.marks, manner), &self.items))
         };

@@ -4,6 +4,10 @@
 //! removable groups go until the low mark is reached, and the walk goes on. What a walk does up to a group depends
 //! on nothing after it, so every replica finds the same cuts and a longer history starts with the shorter one's
 //! result until the mark is crossed again.
+//!
+//! A walk may plan: half way between the marks it settles what the next cut will drop, as if the mark were crossed
+//! then. What is dropped is so known before it is needed, by everyone alike, and its summary can be written, and the
+//! prompt behind it computed, before anybody waits for them.
 
 use std::collections::VecDeque;
 
@@ -64,6 +68,8 @@ pub(crate) struct Manner {
     pub(crate) summary: Option<Tokens>,
     /// Whether what is left must not begin with a user message, for templates that demand alternating roles.
     pub(crate) alternate: bool,
+    /// Whether the next cut is planned.
+    pub(crate) plan: bool,
 }
 
 /// Items that went together.
@@ -81,6 +87,21 @@ pub(crate) struct Cut {
 
 /// The cuts of a history, oldest first.
 pub(crate) fn replay(past: Past, marks: Marks, manner: Manner) -> Vec<Cut> {
+    walk(past, marks, manner).0
+}
+
+/// The cuts of a history as if the next one came now; none where it is not planned yet.
+pub(crate) fn replay_ahead(past: Past, marks: Marks, manner: Manner) -> Option<Vec<Cut>> {
+    let (mut cuts, mut walk) = walk(past, marks, manner);
+    let at = past.items.len().checked_sub(1)?;
+    let mut span = walk.planned.take()?;
+    span.sort_unstable();
+    walk.settle_summary(&span);
+    cuts.push(Cut { at, tokens: walk.weight(&span), span, summary: walk.summary });
+    Some(cuts)
+}
+
+fn walk(past: Past<'_>, marks: Marks, manner: Manner) -> (Vec<Cut>, Walk<'_>) {
     let items = past.items;
     let mut walk = Walk {
         items,
@@ -93,6 +114,7 @@ pub(crate) fn replay(past: Past, marks: Marks, manner: Manner) -> Vec<Cut> {
         tail: VecDeque::new(),
         last_user: None,
         gone: vec![false; items.len()],
+        planned: None,
     };
     let mut earlier: Vec<(usize, usize)> =
         items.iter().enumerate().filter_map(|(index, item)| Some((item.gone_at?, index))).collect();
@@ -110,15 +132,17 @@ pub(crate) fn replay(past: Past, marks: Marks, manner: Manner) -> Vec<Cut> {
             walk.lose(gone, &mut span);
         }
         walk.settle_summary(&span);
-        if walk.total > marks.high {
+        if walk.total > marks.high && !walk.cut_as_planned(&mut span) {
             walk.cut(&mut span);
         }
         if !span.is_empty() {
+            walk.planned = None;
             span.sort_unstable();
             cuts.push(Cut { at: index, tokens: walk.weight(&span), span, summary: walk.summary });
         }
+        walk.plan();
     }
-    cuts
+    (cuts, walk)
 }
 
 struct Walk<'a> {
@@ -136,6 +160,8 @@ struct Walk<'a> {
     tail: VecDeque<usize>,
     last_user: Option<usize>,
     gone: Vec<bool>,
+    /// What the next cut will drop.
+    planned: Option<Vec<usize>>,
 }
 
 impl Walk<'_> {
@@ -190,13 +216,57 @@ impl Walk<'_> {
         }
     }
 
+    /// What the total would be without items that weigh so much, and with a summary of them.
+    fn after(&self, total: Tokens, freed: Tokens) -> Tokens {
+        total.saturating_sub(freed) + self.next_summary(freed) - self.summary
+    }
+
+    /// Settles, once the total is half way to the high mark, what would go if it were crossed by an eighth of the way.
+    fn plan(&mut self) {
+        let way = self.marks.high.saturating_sub(self.marks.low);
+        let near = self.total > self.half_way() && self.total <= self.marks.high;
+        if !self.manner.plan || !near || self.planned.is_some() {
+            return;
+        }
+        let crossed = self.marks.high + way / 8;
+        let end = self.tail.front().copied().unwrap_or(self.items.len());
+        let free = |index: &usize| !self.gone[*index] && *index < end && Some(*index) != self.last_user;
+        let (mut span, mut freed) = (Vec::new(), 0);
+        for index in self.live.iter().copied().filter(free) {
+            if self.after(crossed, freed) <= self.marks.low && !self.must_go_on(index) {
+                break;
+            }
+            freed += self.weights[index];
+            span.push(index);
+        }
+        if self.after(self.marks.high, freed) <= self.half_way() {
+            self.planned = Some(span);
+        }
+    }
+
+    fn half_way(&self) -> Tokens {
+        self.marks.low + self.marks.high.saturating_sub(self.marks.low) / 2
+    }
+
+    /// Drops what was planned. False where nothing was, or where that would not lead half way down: the next cut came
+    /// too soon.
+    fn cut_as_planned(&mut self, span: &mut Vec<usize>) -> bool {
+        let Some(planned) = self.planned.take() else { return false };
+        let there = span.is_empty() && planned.iter().all(|index| !self.gone[*index]);
+        if !there || self.after(self.total, self.weight(&planned)) > self.half_way() {
+            return false;
+        }
+        planned.iter().for_each(|index| self.lose(*index, span));
+        self.settle_summary(&planned);
+        true
+    }
+
     /// Drops the oldest removable items down to the low mark, or leaves all as it is where that frees too little.
     fn cut(&mut self, span: &mut Vec<usize>) {
         let mut taken = Vec::new();
         let mut held = Vec::new();
         let mut freed = 0;
-        let after =
-            |walk: &Self, freed| walk.total.saturating_sub(freed) + walk.next_summary(freed) - walk.summary;
+        let after = |walk: &Self, freed| walk.after(walk.total, freed);
         while let Some(index) = self.next_removable(&mut held) {
             if after(self, freed) <= self.marks.low && !self.must_go_on(index) {
                 self.live.push_front(index);

@@ -27,7 +27,7 @@ fn spans(cuts: &[Cut]) -> Vec<(usize, Vec<usize>)> {
 fn from_high_to_low() {
     let cuts = replay(0, &chat(&[10; 14]), MARKS, Manner::default());
     assert_eq!(spans(&cuts), [(8, vec![1, 2, 3, 4]), (12, vec![5, 6, 7, 8])]);
-    let with_summary = Manner { summary: Some(20), alternate: false };
+    let with_summary = Manner { summary: Some(20), alternate: false, plan: false };
     let cuts = replay(0, &chat(&[10; 14]), MARKS, with_summary);
     assert_eq!(spans(&cuts), [(8, vec![1, 2, 3, 4, 5, 6]), (12, vec![7, 8, 9, 10])]);
     assert_eq!(cuts[0].summary, 20);
@@ -46,8 +46,12 @@ fn what_shrinks_later_weighs_less_from_then_on() {
 
 #[test]
 fn alternating_roles_stay_so() {
-    let cuts =
-        replay(0, &chat(&[10; 10]), Marks { low: 60, ..MARKS }, Manner { summary: None, alternate: true });
+    let cuts = replay(
+        0,
+        &chat(&[10; 10]),
+        Marks { low: 60, ..MARKS },
+        Manner { summary: None, alternate: true, plan: false },
+    );
     assert_eq!(spans(&cuts), [(8, vec![1, 2, 3, 4])]);
     let free = replay(0, &chat(&[10; 10]), Marks { low: 60, ..MARKS }, Manner::default());
     assert_eq!(spans(&free), [(8, vec![1, 2, 3])]);
@@ -76,13 +80,41 @@ fn a_small_gain_waits_for_the_budget() {
     assert_eq!(spans(&replay(0, &items, MARKS, Manner::default())), []);
 }
 
+const PLANNED: Manner = Manner { summary: Some(12), alternate: false, plan: true };
+
+fn ahead(items: &[Item]) -> Option<(usize, Vec<usize>)> {
+    let cuts = replay_ahead(Past { overhead: 0, items, shrinks: &[] }, MARKS, PLANNED)?;
+    spans(&cuts).pop()
+}
+
+#[test]
+fn the_next_cut_is_planned_half_way_to_it() {
+    let items = chat(&[10; 9]);
+    // 60 tokens are not half way, 70 are; the cut comes at 90.
+    let seen: Vec<_> = (1..=8).map(|end| ahead(&items[..end])).collect();
+    assert_eq!(seen[..6], [const { None }; 6]);
+    assert_eq!(seen[6..], [Some((6, vec![1, 2, 3, 4])), Some((7, vec![1, 2, 3, 4]))]);
+    assert_eq!(spans(&replay(0, &items, MARKS, PLANNED)), [(8, vec![1, 2, 3, 4])]);
+    // One that overshoots needs more than was planned.
+    let cuts = replay(0, &chat(&[10, 10, 10, 10, 10, 10, 10, 10, 20]), MARKS, PLANNED);
+    assert_eq!(spans(&cuts), [(8, vec![1, 2, 3, 4, 5, 6])]);
+}
+
+#[test]
+fn a_plan_falls_with_an_earlier_drop() {
+    let mut items = chat(&[10; 10]);
+    items[1].gone_at = Some(8);
+    assert_eq!(ahead(&items[..8]), Some((7, vec![1, 2, 3, 4])));
+    assert_eq!(ahead(&items[..9]), None);
+}
+
 #[test]
 fn earlier_drops_take_part() {
     let mut items = chat(&[10; 9]);
     for index in [1, 2, 3] {
         items[index].gone_at = Some(6);
     }
-    let cuts = replay(0, &items, MARKS, Manner { summary: Some(20), alternate: false });
+    let cuts = replay(0, &items, MARKS, Manner { summary: Some(20), alternate: false, plan: false });
     assert_eq!(spans(&cuts), [(6, vec![1, 2, 3])]);
     assert_eq!(cuts[0].summary, 20);
 }
@@ -90,12 +122,26 @@ fn earlier_drops_take_part() {
 proptest! {
     #[test]
     fn a_longer_history_begins_with_the_same_cuts(weights in prop::collection::vec(0_u64..40, 1..60), end in 0_usize..60) {
-        let manner = Manner { summary: Some(12), alternate: false };
+        let manner = Manner { summary: Some(12), alternate: false, plan: false };
         let whole = replay(5, &chat(&weights), MARKS, manner);
         let end = end.min(weights.len());
         let part = replay(5, &chat(&weights[..end]), MARKS, manner);
         let same: Vec<Cut> = whole.into_iter().filter(|cut| cut.at < end).collect();
         prop_assert_eq!(part, same);
+    }
+
+    #[test]
+    fn what_is_planned_is_what_goes(weights in prop::collection::vec(1_u64..12, 1..120)) {
+        let items = chat(&weights);
+        let cuts = spans(&replay(0, &items, MARKS, PLANNED));
+        for end in 1..items.len() {
+            let Some((_, planned)) = ahead(&items[..end]) else { continue };
+            if let Some((_, next)) = cuts.iter().find(|(at, _)| *at >= end) {
+                prop_assert!(next == &planned || next.len() > planned.len(), "{planned:?} {next:?}");
+            }
+        }
+        let part = spans(&replay(0, &items[..items.len() / 2], MARKS, PLANNED));
+        prop_assert_eq!(&cuts[..part.len()], &part);
     }
 
     #[test]

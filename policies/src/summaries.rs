@@ -52,7 +52,14 @@ pub enum Recorded {
     /// The text.
     Text(String),
     /// It was tried and failed: the policy's `on_failure` decides.
-    Failed,
+    ///
+    /// A stand-in that went out stays for its epoch, since another text would move the prompt's prefix in between two
+    /// cuts. At the next cut the prefix moves anyway: what failed for a passing reason is then asked for once more,
+    /// before the summary that is built on it. So an outage costs at most one more try an epoch, and heals by itself.
+    Failed {
+        /// Whether the reason may pass: a timeout, no memory, a server that was down or busy.
+        passing: bool,
+    },
 }
 
 /// The caller's memory of derived texts.
@@ -78,14 +85,24 @@ impl Summaries for NoSummaries {
 }
 
 /// Who writes a summary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Summariser {
     /// The built-in extractive summariser: deterministic, no model.
     #[default]
     Extract,
-    /// The embedded engine's model.
+    /// The model of the embedded engine that the route leads to.
     Engine,
+    /// The upstream of this name: a server over HTTP, or an embedded engine.
+    Upstream(String),
+}
+
+impl Summariser {
+    /// Whether a model writes, which takes time and may fail.
+    #[must_use]
+    pub fn is_model(&self) -> bool {
+        *self != Self::Extract
+    }
 }
 
 /// A summary the caller is to make: run it, record it under `key`, apply the chain again.
@@ -95,14 +112,38 @@ pub struct Ask {
     pub key: SpanKey,
     /// Who is to write it.
     pub with: Summariser,
+    /// The model that an upstream is asked for; none: the one that the request names.
+    pub model: Option<String>,
+    /// What stands before the span in the prompts so far, the summary before it included: asked behind the same
+    /// words, most of the prompt is in a prefix cache.
+    pub head: Vec<Message>,
+    /// The raw JSON of the tools that the prompts so far begin with.
+    pub tools: Option<String>,
     /// The messages to summarise, oldest first.
     pub span: Vec<Message>,
+    /// Whether roles must alternate, so that a request behind a user message becomes a part of it.
+    pub alternate: bool,
     /// The summary of everything before the span; the new one replaces it.
     pub previous: Option<String>,
     /// The most tokens the answer may have.
     pub max_tokens: Tokens,
     /// How long it may take.
     pub timeout: Duration,
+    /// Whether it failed before, for a reason that may have passed.
+    pub again: bool,
+}
+
+impl Ask {
+    /// The prompt: what stood there, the span, and the request for a summary as the last user message.
+    #[must_use]
+    pub fn messages(&self, request: &str) -> Vec<Message> {
+        let mut messages: Vec<Message> = self.head.iter().chain(&self.span).cloned().collect();
+        match messages.pop_if(|last| self.alternate && last.role() == Role::User) {
+            Some(last) => messages.push(Message::user(&format!("{}\n\n{request}", last.text()))),
+            None => messages.push(Message::user(request)),
+        }
+        messages
+    }
 }
 
 /// Whether a message is a summary that stands on its own.

@@ -32,12 +32,15 @@ const LEAST: Tokens = 32;
 
 /// Replaces what the chain drops by a summary: a user message of its own after the first user message. Each summary
 /// is made of the last one and the newly dropped messages. Stands before `fit_context` and after `trim_turns`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Summarize {
-    /// Who writes it: `extract`, the built-in summariser without a model, or `engine`, the embedded engine's model.
-    /// Default: extract.
+    /// Who writes it: `extract`, the built-in summariser without a model; `engine`, the model of the engine that the
+    /// route leads to; or `{upstream: NAME}`, any upstream. Default: extract.
     pub with: Summariser,
+    /// The model that an upstream over HTTP is asked for. Default: the one that the request names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Tokens the summary message may have. Default: 1024, at most an eighth of the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<Tokens>,
@@ -52,6 +55,12 @@ pub struct Summarize {
     pub verify: f64,
     /// What stands in for a model's summary that failed. Default: extract.
     pub on_failure: OnFailure,
+    /// Whether a model writes the next summary before the next cut, after an answer, so that the request that brings
+    /// the cut does not wait for it. Half way from `low` to `high` it is settled what that cut drops. Default: true.
+    pub ahead: bool,
+    /// Whether the embedded engine computes the prompt that the next cut will leave before it comes, in a spare slot,
+    /// while nothing else runs. Takes memory for a second prompt of each conversation. Default: false.
+    pub prefill_ahead: bool,
 }
 
 /// What stands in for a summary that failed.
@@ -69,30 +78,41 @@ impl Default for Summarize {
     fn default() -> Self {
         Self {
             with: Summariser::Extract,
+            model: None,
             max_tokens: None,
             min_span: None,
             timeout: Timeout(Duration::from_secs(60)),
             verify: 0.9,
             on_failure: OnFailure::Extract,
+            ahead: true,
+            prefill_ahead: false,
         }
     }
 }
 
 impl Summarize {
     /// What is wrong with the parameters, if anything.
-    pub(crate) fn fault(self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         if !(0.0..=1.0).contains(&self.verify) {
             return Some(format!("`verify: {}` must be from 0 to 1", self.verify));
+        }
+        if self.model.as_ref().is_some_and(String::is_empty) {
+            return Some("`model` is empty; name a model, or leave it out".to_owned());
         }
         let small = self.max_tokens.filter(|tokens| *tokens < LEAST);
         small.map(|tokens| format!("`max_tokens: {tokens}` has no room for a summary; use {LEAST} or more"))
     }
 
-    pub(crate) fn max_tokens_for(self, window: Tokens) -> Tokens {
+    /// Whether what the next cut drops is settled before it comes.
+    pub(crate) fn plans(&self) -> bool {
+        self.prefill_ahead || (self.ahead && self.with.is_model())
+    }
+
+    pub(crate) fn max_tokens_for(&self, window: Tokens) -> Tokens {
         self.max_tokens.unwrap_or_else(|| MAX_TOKENS.min(window / 8))
     }
 
-    fn min_span_for(self, window: Tokens, marks: Marks) -> Tokens {
+    fn min_span_for(&self, window: Tokens, marks: Marks) -> Tokens {
         let freed = marks.high.saturating_sub(marks.low);
         self.min_span.unwrap_or_else(|| MIN_SPAN.min(window / 4).min(freed))
     }
@@ -133,9 +153,13 @@ impl JsonSchema for Timeout {
 }
 
 /// Applies the policy.
-pub(crate) fn apply(params: Summarize, snapshot: &Snapshot) -> Effect {
+pub(crate) fn apply(params: &Summarize, snapshot: &Snapshot) -> Effect {
     let Snapshot { conversation, tokens, marks, .. } = snapshot;
-    if *tokens <= marks.high && conversation.dropped().is_empty() && !conversation.has_replaced() {
+    if !snapshot.ahead
+        && *tokens <= marks.high
+        && conversation.dropped().is_empty()
+        && !conversation.has_replaced()
+    {
         return Effect::Unchanged("nothing dropped".to_owned());
     }
     // A template that demands alternating roles has no place for a message of its own.
@@ -153,13 +177,14 @@ enum Place {
     PinnedUser,
 }
 
-fn attempt(params: Summarize, snapshot: &Snapshot, place: Place) -> Result<Effect, CountError> {
-    let manner = Manner { summary: snapshot.summary, alternate: place == Place::PinnedUser };
+fn attempt(params: &Summarize, snapshot: &Snapshot, place: Place) -> Result<Effect, CountError> {
+    let manner =
+        Manner { summary: snapshot.summary, alternate: place == Place::PinnedUser, plan: params.plans() };
     let history = History::replay(snapshot, manner)?;
     if history.epochs.is_empty() {
         return Ok(Effect::Unchanged("nothing dropped".to_owned()));
     }
-    let written = match text::write(params, snapshot, &history) {
+    let written = match text::write(params, snapshot, &history, place) {
         Ok(written) => written,
         Err(ask) => return Ok(Effect::Ask(*ask)),
     };

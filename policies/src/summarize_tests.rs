@@ -156,7 +156,7 @@ fn a_failure_has_a_stand_in() {
         let (chain, memory) =
             (chain(&json!({"with": "engine", "on_failure": on_failure})), Memory::default());
         let asked = ask(apply(&chain, &chat(9), &memory));
-        memory.put(asked.key, Recorded::Failed);
+        memory.put(asked.key, Recorded::Failed { passing: false });
         let (after, report) =
             run(&chain, &parse(&chat(9).to_string()), &Counter::default(), &memory, WINDOW).unwrap();
         assert_eq!(after.messages().iter().any(|message| message.text().starts_with(SUMMARY_HEADER)), stands);
@@ -168,7 +168,7 @@ fn a_failure_has_a_stand_in() {
 fn a_stand_in_does_not_stay() {
     let (chain, memory) = (chain(&json!({"with": "engine"})), Memory::default());
     let asked = ask(apply(&chain, &chat(9), &memory));
-    memory.put(asked.key, Recorded::Failed);
+    memory.put(asked.key, Recorded::Failed { passing: false });
     let stand_in = done(apply(&chain, &chat(9), &memory));
     memory.put(asked.key, Recorded::Text("QX-100, QX-200, QX-300 and QX-400, said the model.".into()));
     let after = done(apply(&chain, &chat(9), &memory));
@@ -176,6 +176,55 @@ fn a_stand_in_does_not_stay() {
         summary(&after).text().contains("said the model")
             && !summary(&stand_in).text().contains("said the model")
     );
+}
+
+#[test]
+fn a_passing_failure_is_asked_again_at_the_next_cut() {
+    let (chain, memory) = (chain(&json!({"with": "engine"})), Memory::default());
+    let first = ask(apply(&chain, &chat(9), &memory));
+    memory.put(first.key, Recorded::Failed { passing: true });
+    let mut stand_in = summary(&done(apply(&chain, &chat(9), &memory))).text().to_owned();
+    let mut turns = 10;
+    // The text that went out stays for as long as its epoch does.
+    let again = loop {
+        match apply(&chain, &chat(turns), &memory) {
+            Verdict::Ask(ask) => break ask,
+            Verdict::Done { conversation, .. } => {
+                assert_eq!(summary(&conversation).text(), std::mem::take(&mut stand_in));
+                stand_in = summary(&conversation).text().to_owned();
+            }
+        }
+        turns += 1;
+    };
+    assert!(turns > 10 && again.again && again.key == first.key);
+    memory.put(again.key, Recorded::Text("QX-100, QX-200, QX-300 and more, said the model.".into()));
+    let second = ask(apply(&chain, &chat(turns), &memory));
+    assert!(!second.again && second.previous.unwrap().starts_with("QX-100, QX-200"));
+    // One that fails again goes without, and nobody asks a third time.
+    memory.put(again.key, Recorded::Failed { passing: false });
+    assert_eq!(ask(apply(&chain, &chat(turns), &memory)).key, second.key);
+}
+
+#[test]
+fn it_is_asked_behind_what_went_out_before() {
+    let (chain, memory) = (chain(&json!({"with": {"upstream": "gpt"}, "model": "small"})), Memory::default());
+    let first = ask(apply(&chain, &chat(9), &memory));
+    let before = done(apply(&chain, &chat(3), &memory));
+    let prompt = first.messages("Sum up.");
+    let (request, same) = prompt.split_last().unwrap();
+    assert_eq!(request.json(), r#"{"role":"user","content":"Sum up."}"#);
+    let sent = before.messages().iter().map(Message::json);
+    assert!(sent.zip(same).take(5).all(|(sent, asked)| sent == asked.json()));
+    assert_eq!((first.model.as_deref(), first.head.len()), (Some("small"), 2));
+    memory.put(first.key, Recorded::Text("QX-100, QX-200, QX-300, QX-400.".into()));
+    let second = (10..).find_map(|turns| match apply(&chain, &chat(turns), &memory) {
+        Verdict::Ask(ask) => Some(ask),
+        Verdict::Done { .. } => None,
+    });
+    let after = done(apply(&chain, &chat(9), &memory));
+    let head = second.unwrap().head;
+    assert_eq!(head.len(), 3);
+    assert!(head.iter().zip(after.messages()).all(|(asked, sent)| asked.json() == sent.json()));
 }
 
 #[test]

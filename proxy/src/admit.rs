@@ -28,6 +28,18 @@ pub enum Admitted {
     Models(Arc<Live>, Option<String>),
 }
 
+impl Admitted {
+    /// The request around the body, of calls that have one.
+    pub(crate) fn envelope_mut(&mut self) -> Option<&mut Envelope> {
+        match self {
+            Self::Run(run) => Some(&mut run.envelope),
+            Self::Send(sending) => Some(&mut sending.envelope),
+            Self::Save(saving) => Some(&mut saving.envelope),
+            Self::Kept(..) | Self::Models(..) => None,
+        }
+    }
+}
+
 /// Leave to run on the embedded engine. The permit frees its memory when it is dropped.
 pub struct Run {
     /// The engine.

@@ -9,7 +9,7 @@ use plimsoll_engine::text::{Certificate, Text, TextError};
 use plimsoll_engine::{
     Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths,
 };
-use plimsoll_policies::{Chain, Tokens};
+use plimsoll_policies::{Chain, Summariser, Tokens};
 use thiserror::Error;
 
 use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
@@ -85,6 +85,7 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
         kept: shared.kept.clone(),
         explained: former.explained.clone(),
         explain: config.explain,
+        preparer: former.preparer.clone(),
         revision: Revision {
             generation: former.revision.generation + 1,
             hash: loaded.hash.clone(),
@@ -109,6 +110,7 @@ impl Live {
             limits: config.limits,
             summaries: Arc::default(),
             kept: Arc::default(),
+            preparer: Arc::default(),
             explained: Arc::default(),
             explain: config.explain,
             revision,
@@ -243,13 +245,20 @@ fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, A
         .expect("a valid configuration's routes lead to its upstreams. This is a bug.")
         .clone();
     let steps = config.policies.get(&settings.policy).map(Vec::as_slice).unwrap_or_default();
+    let chain = Chain::build(&settings.policy, steps).naming_originals(config.artifacts.kept());
+    let summariser = match chain.summariser() {
+        None | Some(Summariser::Extract) => None,
+        Some(Summariser::Engine) => Some(upstream.clone()),
+        Some(Summariser::Upstream(name)) => upstreams.get(name.as_str()).cloned(),
+    };
     Route {
         name: settings.name.as_str().into(),
         matches: settings.matches.clone(),
         window: settings.window.unwrap_or_else(|| window(&upstream, &config.upstreams[&settings.upstream])),
         upstream,
         policy: settings.policy.as_str().into(),
-        chain: Chain::build(&settings.policy, steps).naming_originals(config.artifacts.kept()),
+        chain,
+        summariser,
         counting: Chain::build("off", &[]),
         mode: settings.mode,
         allow_bypass: settings.allow_bypass,

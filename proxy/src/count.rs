@@ -81,9 +81,10 @@ impl Exact {
         })
     }
 
-    /// The prompt of messages alone, without tools.
-    pub fn ids_of(&self, messages: &[Message]) -> Result<Arc<[u32]>, CountError> {
-        let rendered = self.render(&values(messages)?, None, &Map::new())?;
+    /// The prompt of messages that are no request of a client, with the raw JSON of a request's tools.
+    pub fn ids_with(&self, messages: &[Message], tools: Option<&str>) -> Result<Arc<[u32]>, CountError> {
+        let tools = tools.map(parse).transpose()?.filter(|tools| !is_empty(tools));
+        let rendered = self.render(&values(messages)?, tools.as_ref(), &Map::new())?;
         self.encode(&rendered)
     }
 

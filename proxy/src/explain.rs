@@ -196,8 +196,9 @@ impl Unwritten<'_> {
 
 impl Summaries for Unwritten<'_> {
     fn get(&self, key: &SpanKey) -> Option<Recorded> {
-        let written = self.written.get(key);
-        written.or_else(|| self.asked().contains(key).then_some(Recorded::Failed))
+        let failed = || self.asked().contains(key).then_some(Recorded::Failed { passing: false });
+        let written = self.written.get(key).filter(|written| matches!(written, Recorded::Text(_)));
+        written.or_else(failed).or_else(|| self.written.get(key))
     }
 }
 

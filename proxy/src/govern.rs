@@ -1,12 +1,14 @@
 //! Applies the route's policy to a counted call, and runs the summaries it asks for.
 
+mod ahead;
 mod facts;
+mod memo;
 mod summary;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_policies::{Context, Conversation, Limits, Refusal, Report, Verdict};
+use plimsoll_policies::{Chain, Context, Conversation, Limits, Refusal, Report, Verdict};
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -17,8 +19,11 @@ use crate::live::{Live, Route, mode_name};
 use crate::parse::{Call, Envelope, Work};
 use crate::telemetry::{PolicySpan, RequestSpan, SpanRef};
 
-use summary::Given;
-pub use summary::SummaryMemo;
+pub(crate) use ahead::AfterAnswer;
+pub use ahead::{Next, Preparer};
+use memo::Given;
+pub use memo::{Failure, SummaryMemo};
+use summary::{Caller, Haste};
 
 /// Bodies below this many bytes are governed on the spot; longer ones would hold up other requests of the thread.
 const INLINE: usize = 16 * 1024;
@@ -55,7 +60,7 @@ pub enum GovernError {
 
 /// Runs the policy of a call's route.
 pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
-    let Counted { call: Call { envelope, mut work }, counter } = counted;
+    let Counted { call: Call { mut envelope, mut work }, counter } = counted;
     let mut report = None;
     if let (Some(chat), Some(counter)) = (work.chat_mut(), counter) {
         let summaries = envelope.live.summaries.clone();
@@ -65,13 +70,19 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
             limits: envelope.route.limits(),
             summaries,
             counter,
+            caller: Caller::of(&envelope, chat.model.clone()),
             mode: envelope.mode,
         };
-        let (conversation, made) = run(&rule, chat.conversation.clone(), &envelope.record).await?;
+        let before = chat.conversation.clone();
+        let (conversation, made) = run(&rule, before.clone(), &envelope.record).await?;
         report = made;
         if envelope.mode == Mode::Enforce {
             keep_originals(&envelope, &conversation);
             chat.conversation = conversation;
+            if report.as_ref().is_some_and(|report| rule.route.chain.nears_cut(report)) {
+                let (sent, follow_up) = (chat.conversation.clone(), envelope.record.follow_up());
+                envelope.next = Some(Box::new(Next { rule, conversation: before, sent, follow_up }));
+            }
         }
     }
     Ok(Governed { envelope, work, report })
@@ -123,6 +134,7 @@ async fn run(
 type Applied = (Verdict, Option<SpanRef>);
 
 /// A route's policy with what it needs to run.
+#[derive(Clone)]
 struct Rule {
     route: Arc<Route>,
     /// Read once, so that every try sees the same.
@@ -130,6 +142,7 @@ struct Rule {
     live: Arc<Live>,
     summaries: Arc<SummaryMemo>,
     counter: Counter,
+    caller: Caller,
     mode: Mode,
 }
 
@@ -164,8 +177,10 @@ impl Rule {
                     return Ok((conversation, report));
                 }
                 Verdict::Ask(ask) => {
-                    let written = summary::write(&self.route, &ask, span).await;
-                    self.summaries.remember(ask.key, written);
+                    let Some(_turn) = self.summaries.turn(&ask).await else { continue };
+                    let summarizing = span.summarize(ask.span.len() as u64);
+                    let written = summary::write(self, &ask, summarizing, Haste::Now).await;
+                    self.summaries.remember(&ask, written);
                     self.summaries.written_under(ask.key, span.written());
                 }
             }
@@ -175,6 +190,20 @@ impl Rule {
 
     /// Also gives the span of the last summary that the chain was given.
     async fn apply(&self, conversation: Conversation) -> Result<Result<Applied, Refusal>, JoinError> {
+        self.on_chain(conversation, Chain::apply).await
+    }
+
+    /// As if the next cut came now; none where it is not settled yet.
+    async fn ahead(&self, conversation: Conversation) -> Result<Result<Option<Verdict>, Refusal>, JoinError> {
+        let ahead = self.on_chain(conversation, Chain::ahead).await?;
+        Ok(ahead.map(|(verdict, _)| verdict))
+    }
+
+    async fn on_chain<T: Send + 'static>(
+        &self,
+        conversation: Conversation,
+        work: fn(&Chain, &Conversation, &Context<'_>) -> Result<T, Refusal>,
+    ) -> Result<Result<(T, Option<SpanRef>), Refusal>, JoinError> {
         let (route, summaries, counter) = (self.route.clone(), self.summaries.clone(), self.counter.clone());
         let (off, limits) = (self.mode == Mode::Off, self.limits);
         let inline = conversation.to_json().len() < INLINE;
@@ -182,7 +211,7 @@ impl Rule {
             let given = Given::of(&summaries);
             let context = Context { limits, counter: counter.as_dyn(), summaries: &given };
             let chain = if off { &route.counting } else { &route.chain };
-            chain.apply(&conversation, &context).map(|verdict| (verdict, given.origin()))
+            work(chain, &conversation, &context).map(|done| (done, given.origin()))
         };
         if inline { Ok(apply()) } else { tokio::task::spawn_blocking(apply).await }
     }

@@ -14,7 +14,7 @@ use crate::config::{Config, EngineUpstream, Explain, Limits, Match, Mode, OnUnpa
 use crate::count::{Counter, Estimate, Exact};
 use crate::explain::Ring;
 use crate::forward::upstream::HttpUpstream;
-use crate::govern::SummaryMemo;
+use crate::govern::{Preparer, SummaryMemo};
 use crate::kept::Kept;
 use crate::readings::SlotNotes;
 use crate::telemetry::{RouteFacts, Telemetry};
@@ -47,6 +47,8 @@ pub struct Live {
     pub explained: Arc<Ring>,
     /// What is kept of requests.
     pub explain: Explain,
+    /// Work that goes on after answers; it outlives a reload, too.
+    pub preparer: Arc<Preparer>,
     /// Which configuration this is.
     pub revision: Revision,
 }
@@ -91,6 +93,8 @@ pub struct Route {
     pub policy: Arc<str>,
     /// The policy.
     pub chain: Chain,
+    /// Who writes the policy's summaries; none where no model does.
+    pub summariser: Option<Arc<Upstream>>,
     /// A chain without a step, for calls that are counted and left alone.
     pub counting: Chain,
     /// Whether the policy's edits are sent.

@@ -110,6 +110,8 @@ impl Running {
     pub async fn drain(self) {
         self.stop.cancel();
         let _ = self.serving.await;
+        let preparer = self.shared.live.load().preparer.clone();
+        preparer.stop().await;
         let telemetry = self.shared.telemetry.clone();
         let delivered = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
         if let Ok(Err(undelivered)) = delivered {

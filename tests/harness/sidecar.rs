@@ -58,6 +58,15 @@ impl Sidecar {
         }
     }
 
+    /// Waits until what answers so far gave to prepare is done.
+    ///
+    /// # Panics
+    /// It was drained.
+    pub fn settled(&self) {
+        let (runtime, running) = self.running.as_ref().expect("it runs");
+        runtime.block_on(async { running.live().preparer.settled().await });
+    }
+
     /// Stops accepting, waits for open requests, and delivers the telemetry.
     pub fn drain(mut self) {
         self.stop();

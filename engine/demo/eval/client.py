@@ -22,6 +22,7 @@ class Reply:
     ids: list[int] | None
     finish: str
     prompt_tokens: int
+    cached_tokens: int
     headers: dict[str, str]
 
     @property
@@ -59,6 +60,7 @@ class Client:
             choice.get("token_ids"),
             choice["finish_reason"],
             answer["usage"]["prompt_tokens"],
+            (answer["usage"].get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
             received,
         )
 

@@ -10,7 +10,7 @@ import datetime
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +20,7 @@ DEMO = HERE.parent
 sys.path.insert(0, str(DEMO / "train"))  # the generator of the conversations
 
 import cases  # noqa: E402
+import epochs  # noqa: E402
 import policies  # noqa: E402
 from chat import render  # noqa: E402
 from client import Client, Reply  # noqa: E402
@@ -28,7 +29,7 @@ from scores import Case, has_value, refuses  # noqa: E402
 from sidecar import serving  # noqa: E402
 from tokens import Counter  # noqa: E402
 
-PARTS = ("skills", "policies", "samples")
+PARTS = ("skills", "policies", "epochs", "samples")
 ANSWER_TOKENS = 320
 
 
@@ -63,6 +64,19 @@ class Worth:
     unknown: float
     cut: float
     prompt_tokens: float
+
+
+@dataclass(frozen=True)
+class Worn:
+    """A row of the third table; shares from 0 to 1."""
+
+    name: str
+    answered: float
+    unknown: float
+    cuts: float
+    fewest_cuts: int
+    prompt_tokens: float
+    reused: float
 
 
 class Evaluation:
@@ -112,6 +126,23 @@ class Evaluation:
                 mean(scored, "prompt_tokens"),
             )
 
+    def epochs(self) -> Iterator[Worn]:
+        drawn = policies.draw(self.counter, self.args.count)
+        for route, name in policies.EPOCHS.items():
+            grown = epochs.grow_all(self.client, drawn, route, self.args.concurrency)
+            for case, one in zip(drawn, grown, strict=True):
+                if not one.answered and self.args.show:
+                    print(f"    + {case.wanted!r}\n    - {one.answer!r}", file=sys.stderr)
+            yield Worn(
+                name,
+                mean(grown, "answered"),
+                mean(grown, "unknown"),
+                mean(grown, "cuts"),
+                min(one.cuts for one in grown),
+                mean(grown, "prompt_tokens"),
+                mean(grown, "reused"),
+            )
+
     def ask(self, drawn: list[Case], score: Callable[[Case, str], float], limit: int, route: str) -> list[Scored]:
         """Asks all cases, `concurrency` at a time, and scores the answers in the order of the cases."""
         headers = {policies.HEADER: route}
@@ -133,7 +164,7 @@ class Evaluation:
             print(f"    ? {asked!r}\n    + {case.wanted!r}\n    - {reply.text!r}", file=sys.stderr)
 
 
-def mean(scored: list[Scored], field: str) -> float:
+def mean(scored: Sequence[Any], field: str) -> float:
     return sum(getattr(result, field) for result in scored) / len(scored)
 
 
@@ -158,6 +189,17 @@ def policy_table(evaluation: Evaluation) -> list[Worth]:
     return rows
 
 
+def epoch_table(evaluation: Evaluation) -> list[Worn]:
+    print("| prompt | fact answered | said unknown | cuts | prompt tokens | of it reused right after a cut |")
+    print("|---|---|---|---|---|---|")
+    rows = []
+    for row in evaluation.epochs():
+        shares = f"{row.answered:.0%} | {row.unknown:.0%} | {row.cuts:.1f}, at least {row.fewest_cuts}"
+        print(f"| {row.name} | {shares} | {row.prompt_tokens:.0f} | {row.reused:.0%} |", flush=True)
+        rows.append(row)
+    return rows
+
+
 def sample_list(evaluation: Evaluation) -> list[Replayed]:
     replayed = replay(evaluation.client, DEMO / "samples")
     different = [sample for sample in replayed if sample.difference]
@@ -172,7 +214,7 @@ def measure(url: str, args: argparse.Namespace) -> bool:
     evaluation = Evaluation(Client(url, args.model), args)
     today = str(datetime.date.today())
     print(f"{today}, {args.count} cases per cell, held-out values, greedy, {args.concurrency} requests at a time")
-    parts = {"skills": skill_table, "policies": policy_table, "samples": sample_list}
+    parts = {"skills": skill_table, "policies": policy_table, "epochs": epoch_table, "samples": sample_list}
     rows: dict[str, list[Any]] = {}
     for part in args.parts:
         print()

@@ -17,6 +17,14 @@ POLICIES = {
     "extract": "extractive summary",
     "engine": "summary written by this model",
 }
+# The same in a window that is cut several times, each summary made of the one before it; the conversation is asked
+# turn by turn.
+EPOCHS = {
+    "epochs-trim": "trimmed to the last turns",
+    "epochs-extract": "extractive summary",
+    "epochs-engine": "summary written by this model",
+    "epochs-ahead": "the same, written and computed before the cut",
+}
 
 
 def draw(counter: Counter, count: int) -> list[Case]:

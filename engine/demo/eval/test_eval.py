@@ -15,6 +15,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "train")]
 
 import cases  # noqa: E402
+import epochs  # noqa: E402
 import evaluate  # noqa: E402
 import policies  # noqa: E402
 import scores  # noqa: E402
@@ -25,6 +26,7 @@ from tokens import Counter  # noqa: E402
 
 SAMPLES = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE.parent / "samples").glob("*.json"))]
 COUNTER = Counter(HERE.parent / "model")
+ACTIONS = ("none", "summarize=4", "cap_tool_output=1, summarize=6, fit_context=3", "trim_turns=2")
 CALL = {"id": "c", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
 
 
@@ -86,6 +88,19 @@ class OverHttp(unittest.TestCase):
         rows = list(self.evaluation().policies())
         self.assertEqual([row.name for row in rows], list(policies.POLICIES.values()))
         self.assertEqual({(row.answered, row.cut, row.prompt_tokens) for row in rows}, {(0.0, 1.0, 7.0)})
+
+    def test_a_grown_conversation_is_asked_at_each_of_its_users_messages(self) -> None:
+        epochs.PAUSE_SECONDS = 0
+        case = policies.draw(COUNTER, 1)[0]
+        Recorded.bodies.clear()
+        grown = epochs.grow(self.client, case, "epochs-extract")
+        users = [end for end, message in enumerate(case.messages, 1) if message["role"] == "user"]
+        self.assertEqual([len(body["messages"]) for body in Recorded.bodies], users)
+        self.assertEqual((grown.cuts, grown.answered, grown.reused), (0, 0, 0))
+
+    def test_a_cut_is_a_prompt_that_lacks_more_than_the_one_before(self) -> None:
+        dropped = [epochs.dropped_by(types.SimpleNamespace(actions=actions)) for actions in ACTIONS]
+        self.assertEqual(dropped, [0, 4, 9, 0])
 
     def test_a_server_that_counts_otherwise_is_refused(self) -> None:
         with self.assertRaisesRegex(SystemExit, "counts 7 prompt tokens"):

@@ -20,6 +20,10 @@ struct Slot {
     /// When it was last used, in starts.
     used: u64,
     idle_since: Instant,
+    /// The slot whose conversation goes on here one day.
+    replaces: Option<SlotId>,
+    /// Whether its conversation went on elsewhere, or ended.
+    replaced: bool,
 }
 
 /// All slots.
@@ -54,7 +58,15 @@ impl Picked {
 
 impl Slots {
     pub(crate) fn new(count: usize, now: Instant) -> Self {
-        let slot = |row| Slot { tokens: 0, row, busy: false, used: 0, idle_since: now };
+        let slot = |row| Slot {
+            tokens: 0,
+            row,
+            busy: false,
+            used: 0,
+            idle_since: now,
+            replaces: None,
+            replaced: false,
+        };
         Self {
             slots: (0..count).map(slot).collect(),
             chains: Chains::new(count),
@@ -85,6 +97,46 @@ impl Slots {
         Some(Picked { slot, held, donor: donor.filter(|&(_, tokens)| tokens > held) })
     }
 
+    /// How dear an idle slot's conversation is: nothing, one that went on elsewhere, the longest unused.
+    fn worth(&self, id: SlotId) -> (bool, bool, u64) {
+        let slot = &self.slots[id];
+        (slot.tokens > 0, !slot.replaced, slot.used)
+    }
+
+    /// As [`pick`](Self::pick), for a prompt that nobody waits for: no conversation is pushed out for it.
+    pub(crate) fn pick_spare(&self, prompt: &[u32]) -> Option<Picked> {
+        let shared = |id: SlotId| self.chains.common(id, &prompt[..prompt.len().saturating_sub(1)]);
+        let idle = || (0..self.slots.len()).filter(|&id| !self.slots[id].busy);
+        let whole = |&id: &SlotId| self.slots[id].tokens > 0 && shared(id) == self.slots[id].tokens;
+        if let Some(slot) = idle().filter(whole).max_by_key(|&id| shared(id)) {
+            return Some(Picked { slot, held: shared(slot), donor: None });
+        }
+        let free = |&id: &SlotId| self.slots[id].tokens == 0 || self.slots[id].replaced;
+        let slot = idle().filter(free).min_by_key(|&id| self.worth(id))?;
+        let held = shared(slot);
+        let donor = (0..self.slots.len()).map(|id| (id, shared(id))).max_by_key(|&(_, tokens)| tokens);
+        Some(Picked { slot, held, donor: donor.filter(|&(_, tokens)| tokens > held) })
+    }
+
+    /// A slot whose conversation went on elsewhere, other than `keep`.
+    pub(crate) fn replaced(&self, keep: SlotId) -> Option<SlotId> {
+        let free = |&id: &SlotId| id != keep && !self.slots[id].busy;
+        (0..self.slots.len()).filter(free).find(|&id| self.slots[id].replaced && self.slots[id].tokens > 0)
+    }
+
+    /// What a slot holds is not needed again.
+    pub(crate) fn leave_behind(&mut self, slot: SlotId) {
+        self.slots[slot].replaced = true;
+    }
+
+    /// What is computed into a slot stands in for the conversation that holds most of `prompt` now.
+    pub(crate) fn stands_in(&mut self, slot: SlotId, prompt: &[u32]) {
+        let others = (0..self.slots.len()).filter(|&id| id != slot);
+        let present = others.map(|id| (self.chains.common(id, prompt), id)).max_by_key(|(common, _)| *common);
+        let present = present.filter(|(common, id)| *common > 0 && 2 * common >= self.slots[*id].tokens);
+        self.slots[slot].replaces = present.map(|(_, id)| id);
+    }
+
     /// Gives a slot to a request; it holds the first `tokens` of `prompt` from now on.
     pub(crate) fn start(&mut self, slot: SlotId, prompt: &[u32], tokens: usize, limit: usize) {
         self.starts += 1;
@@ -93,10 +145,23 @@ impl Slots {
         // No growth while it decodes.
         chain.reserve(limit);
         chain.extend_from_slice(&prompt[..tokens]);
+        drop(chain);
+        if 2 * tokens < self.slots[slot].tokens {
+            // Another conversation: nobody stands in for it.
+            self.slots
+                .iter_mut()
+                .filter(|other| other.replaces == Some(slot))
+                .for_each(|other| other.replaces = None);
+        }
         let slot = &mut self.slots[slot];
         slot.tokens = tokens;
         slot.busy = true;
         slot.used = self.starts;
+        slot.replaced = false;
+        // The conversation goes on here: what it leaves behind is nobody's any more.
+        if let Some(former) = slot.replaces.take() {
+            self.slots[former].replaced = !self.slots[former].busy;
+        }
     }
 
     /// Tokens have been computed into a slot.
@@ -128,19 +193,20 @@ impl Slots {
     pub(crate) fn clear(&mut self, slot: SlotId) {
         // A conversation that is forgotten gives its list of tokens back too.
         *self.chains.get(slot) = Vec::new();
-        self.slots[slot].tokens = 0;
+        let slot = &mut self.slots[slot];
+        (slot.tokens, slot.replaces, slot.replaced) = (0, None, false);
     }
 
     /// The idle conversation that was used longest ago, other than those in `keep`.
     pub(crate) fn oldest(&self, keep: &[SlotId]) -> Option<SlotId> {
         let idle = |&id: &SlotId| !keep.contains(&id) && !self.slots[id].busy && self.slots[id].tokens > 0;
-        (0..self.slots.len()).filter(idle).min_by_key(|&id| self.slots[id].used)
+        (0..self.slots.len()).filter(idle).min_by_key(|&id| self.worth(id))
     }
 
     /// An idle slot other than those in `keep`: an empty one, else the one whose conversation is the longest unused.
     pub(crate) fn unused(&self, keep: &[SlotId]) -> Option<SlotId> {
         let idle = |&id: &SlotId| !keep.contains(&id) && !self.slots[id].busy;
-        (0..self.slots.len()).filter(idle).min_by_key(|&id| (self.slots[id].tokens > 0, self.slots[id].used))
+        (0..self.slots.len()).filter(idle).min_by_key(|&id| self.worth(id))
     }
 
     /// A slot whose conversation begins with `tokens`, an idle one first.

@@ -28,6 +28,8 @@ pub(crate) struct Board {
     kv_used: Arc<AtomicU64>,
     /// Who is told of batches.
     sink: OnceLock<Sink>,
+    /// Bits of the seconds that a token of a prompt takes; 0: not measured yet.
+    per_token: AtomicU64,
 }
 
 impl Board {
@@ -35,7 +37,12 @@ impl Board {
     pub(crate) fn new(slots: u32, limit: u32, kv_used: Arc<AtomicU64>) -> Self {
         let idle_since = Some(Instant::now());
         let slot = |id| SlotReading { id, tokens: 0, limit, busy: false, idle_since };
-        Self { slots: Mutex::new((0..slots).map(slot).collect()), kv_used, sink: OnceLock::new() }
+        Self {
+            slots: Mutex::new((0..slots).map(slot).collect()),
+            kv_used,
+            sink: OnceLock::new(),
+            per_token: AtomicU64::new(0),
+        }
     }
 
     /// Has batches told from now on. Only the first sink counts.
@@ -51,6 +58,18 @@ impl Board {
         if let Some(sink) = self.sink.get() {
             sink(batch);
         }
+    }
+
+    /// Notes how many tokens of prompts are computed a second.
+    pub(super) fn speed(&self, speed: Option<f64>) {
+        let seconds = speed.filter(|speed| *speed > 0.0).map_or(0.0, f64::recip);
+        self.per_token.store(seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Seconds that a token of a prompt takes, as lately measured.
+    pub(crate) fn seconds_per_token(&self) -> Option<f64> {
+        let seconds = f64::from_bits(self.per_token.load(Ordering::Relaxed));
+        (seconds > 0.0).then_some(seconds)
     }
 
     /// Number of slots.

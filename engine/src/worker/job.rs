@@ -28,6 +28,10 @@ pub(super) struct Job {
     pub(super) permit: Permit,
     /// Its name in batches.
     pub(super) tag: Option<Tag>,
+    /// Nobody waits for it.
+    pub(super) ahead: bool,
+    /// What it leaves in its slot is not needed again.
+    pub(super) once: bool,
 }
 
 /// What a token means for its request.
@@ -45,7 +49,7 @@ pub(super) enum Told {
 
 impl Job {
     pub(super) fn new(order: Order, picked: Picked, facts: &Facts, seed: u64) -> Self {
-        let Order { id, request, permit, events, tag, .. } = order;
+        let Order { id, request, permit, events, tag, ahead, .. } = order;
         let room = permit.tokens().saturating_sub(count(request.prompt.len()));
         let mut stops = request.stop_tokens.clone();
         if !request.ignore_eos {
@@ -63,6 +67,8 @@ impl Job {
             events,
             permit,
             tag,
+            ahead: ahead.is_some(),
+            once: ahead.is_some_and(|ahead| ahead.replaces.is_none()),
             request,
         }
     }

@@ -1,5 +1,6 @@
 //! The one thread that owns the session: it waits in `select`, and changes things in `apply`.
 
+mod ahead;
 mod cancel;
 mod board;
 mod batch;
@@ -13,6 +14,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 
+pub(crate) use ahead::Ahead;
 pub use batch::{Batch, Tag};
 pub(crate) use board::Board;
 pub use board::SlotReading;
@@ -51,6 +53,8 @@ pub(crate) struct Order {
     pub(crate) asked: Instant,
     /// Its name in batches.
     pub(crate) tag: Option<Tag>,
+    /// Nobody waits for it.
+    pub(crate) ahead: Option<Ahead>,
 }
 
 /// What the worker needs to know of the model.
@@ -150,6 +154,7 @@ impl Worker {
             return Some(Happening::Told(command));
         }
         self.leave_cancelled();
+        self.give_way();
         self.queue();
         match self.scheduler.next(self.slots.decoding(), &self.pending) {
             Turn::Wait => {
@@ -181,13 +186,14 @@ impl Worker {
 
     /// Lists the prompts that are not done, in the order of arrival.
     fn queue(&mut self) {
-        let prefilling = self.jobs.iter().flatten().filter(|job| job.next.is_none());
+        let prefilling = self.jobs.iter().flatten().filter(|job| job.next.is_none() && !job.ahead);
         self.pending.clear();
         self.pending.extend(prefilling.map(|job| Pending {
             request: job.id,
             tokens: job.request.prompt.len() - self.slots.len(job.slot),
         }));
         self.pending.sort_unstable_by_key(|pending| pending.request);
+        self.queue_ahead();
     }
 }
 

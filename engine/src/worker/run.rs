@@ -17,7 +17,14 @@ impl Worker {
             return;
         }
         let prompt = order.request.prompt.clone();
-        let Some(mut picked) = self.slots.pick(&prompt) else {
+        let picked = match order.ahead {
+            None => self.slots.pick(&prompt),
+            Some(_) => self.spare(&prompt),
+        };
+        let Some(mut picked) = picked else {
+            if order.ahead.is_some() {
+                return Self::refuse_ahead(order);
+            }
             drop(order.events.send(Err(GenerateError::Session("no slot is idle".to_owned()))));
             return;
         };
@@ -31,6 +38,9 @@ impl Worker {
         }
         let limit = order.permit.tokens() as usize;
         self.slots.start(picked.slot, &prompt, picked.cached(), limit);
+        if let Some(present) = order.ahead.as_ref().and_then(|ahead| ahead.replaces.as_ref()) {
+            self.slots.stands_in(picked.slot, present);
+        }
         if had > limit {
             self.session.release(self.slots.row(picked.slot), limit, had);
         }
@@ -77,6 +87,7 @@ impl Worker {
             Err(error) => return self.fail(slot, error),
         }
         self.scheduler.prefilled(tokens, started.elapsed());
+        self.board.speed(self.scheduler.speed());
         self.slots.extend(slot, part);
         if past + tokens == prompt.len() {
             self.prefilled(slot);
@@ -156,7 +167,7 @@ impl Worker {
         }
     }
 
-    fn finish(&mut self, slot: SlotId, reason: Finish) {
+    pub(super) fn finish(&mut self, slot: SlotId, reason: Finish) {
         let kv_bytes = self.slots.len(slot) as u64 * self.facts.kv_bytes_per_token;
         if let Some(job) = self.leave(slot) {
             let usage = job.usage(kv_bytes);
@@ -177,6 +188,9 @@ impl Worker {
     /// Takes a request out of its slot. What the slot holds stays, for the conversation's next turn.
     fn leave(&mut self, slot: SlotId) -> Option<Job> {
         let job = self.jobs[slot].take()?;
+        if job.once {
+            self.slots.leave_behind(slot);
+        }
         let swap = self.slots.finish(slot, Instant::now());
         self.regroup();
         self.swap(swap);

@@ -30,22 +30,30 @@ impl Bench {
         let mock = Mock::new(slots as usize, 64);
         let runs = mock.runs.clone();
         let board = Arc::new(Board::new(slots, CONTEXT, Arc::default()));
-        let budget = Budget::new(bytes, PER_TOKEN, CONTEXT, slots, 0);
+        let budget = Budget::new(bytes, PER_TOKEN, CONTEXT, slots, 1);
         let facts = Facts { eos: vec![mock::VOCAB - 3], kv_bytes_per_token: PER_TOKEN };
         let worker = Worker::new(Box::new(mock), orders, board, budget, facts);
         Self { worker, commands, runs, orders: 0 }
     }
 
     pub(super) fn order(&mut self, request: Generate, tokens: u32) -> Events {
-        self.tagged(request, tokens, None)
+        self.order_ahead(request, tokens, None)
     }
 
     pub(super) fn tagged(&mut self, request: Generate, tokens: u32, tag: Option<Tag>) -> Events {
+        self.any(request, tokens, tag, None)
+    }
+
+    pub(super) fn order_ahead(&mut self, request: Generate, tokens: u32, ahead: Option<Ahead>) -> Events {
+        self.any(request, tokens, None, ahead)
+    }
+
+    fn any(&mut self, request: Generate, tokens: u32, tag: Option<Tag>, ahead: Option<Ahead>) -> Events {
         self.orders += 1;
         let (sender, events) = unbounded_channel();
         let permit = self.worker.budget.try_reserve(tokens).unwrap();
         let (id, asked) = (self.orders, Instant::now());
-        let order = Order { id, request, permit, events: sender, asked, tag };
+        let order = Order { id, request, permit, events: sender, asked, tag, ahead };
         self.commands.try_send(Command::Generate(order)).unwrap();
         events
     }
@@ -72,6 +80,28 @@ impl Bench {
         while self.busy() {
             self.turn();
         }
+    }
+
+    /// Tokens held.
+    pub(super) fn held(&self) -> usize {
+        self.worker.slots.tokens()
+    }
+
+    pub(super) fn reserved(&self) -> u64 {
+        self.worker.budget.reserved()
+    }
+
+    pub(super) fn runs(&self) -> Vec<Run> {
+        self.runs.lock().unwrap().clone()
+    }
+
+    /// Somebody waits for memory.
+    pub(super) fn wait_for(&self, tokens: u32) -> impl Future<Output = ()> + use<> {
+        let budget = self.worker.budget.clone();
+        let mut waiting = Box::pin(async move { drop(budget.reserve(tokens).await) });
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        waiting
     }
 
     fn busy(&self) -> bool {

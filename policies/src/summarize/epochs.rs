@@ -3,7 +3,7 @@
 use crate::chain::Snapshot;
 use crate::conversation::{Conversation, Message};
 use crate::groups::{Group, Kind, groups};
-use crate::replay::{Cut, Item, Manner, Past, Shrink, replay};
+use crate::replay::{Cut, Item, Manner, Past, Shrink, replay, replay_ahead};
 use crate::summaries::{body_of, is_summary, last_user, pinned_user};
 use crate::tokens::{CountError, Tokens};
 
@@ -34,14 +34,18 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Replays the history with the guard's marks and room for a summary.
+    /// Replays the history with the guard's marks and room for a summary. Where the chain looks ahead: as if the next
+    /// cut came now, without any cut where none is planned.
     pub(super) fn replay(snapshot: &Snapshot, manner: Manner) -> Result<Self, CountError> {
         let timeline = Timeline::new(snapshot);
         let items = timeline.items(snapshot);
         let overhead = snapshot.weights.overhead(snapshot.conversation)?;
         let shrinks = timeline.shrinks(snapshot);
         let past = Past { overhead, items: &items, shrinks: &shrinks };
-        let cuts = replay(past, snapshot.marks, manner);
+        let cuts = match snapshot.ahead {
+            false => replay(past, snapshot.marks, manner),
+            true => replay_ahead(past, snapshot.marks, manner).unwrap_or_default(),
+        };
         let epochs = cuts.iter().map(|cut| timeline.epoch(cut)).collect();
         let removed = timeline.removed(&cuts, snapshot.conversation.messages().len());
         // What arrives after the first cut does not move the summary.

@@ -7,7 +7,7 @@ use crate::summaries::{Ask, Recorded, SUMMARY_HEADER, SpanKey, Summariser, body_
 use crate::tokens::Tokens;
 
 use super::epochs::{Epoch, History};
-use super::{OnFailure, Summarize};
+use super::{OnFailure, Place, Summarize};
 
 /// The summary after the last epoch.
 pub(super) struct Written {
@@ -18,18 +18,26 @@ pub(super) struct Written {
 }
 
 /// Writes the summary of the last epoch, or says what must be asked first.
-pub(super) fn write(params: Summarize, snapshot: &Snapshot, history: &History) -> Result<Written, Box<Ask>> {
-    let writer = Writer { params, snapshot };
+pub(super) fn write(
+    params: &Summarize,
+    snapshot: &Snapshot,
+    history: &History,
+    place: Place,
+) -> Result<Written, Box<Ask>> {
+    let writer = Writer { params, snapshot, anchor: history.anchor, place };
     let keys = writer.keys(history);
     let finished = writer.finished(history, &keys);
     let known = |index: &usize| match snapshot.summaries.get(&finished[*index]) {
         Some(Recorded::Text(text)) => Some((*index + 1, text)),
         _ => None,
     };
-    let start = (0..keys.len()).rev().find_map(|index| known(&index));
+    let newest = keys.len().saturating_sub(1);
+    // A cut moves the prefix: the time to try again what failed before it.
+    let again = (0..newest).find(|index| known(&newest).is_none() && writer.may_pass(history, &keys, *index));
+    let start = (0..again.unwrap_or(keys.len())).rev().find_map(|index| known(&index));
     let (start, mut body) = start.unwrap_or_else(|| (0, history.previous.clone().unwrap_or_default()));
     for index in start..keys.len() {
-        body = writer.next(&history.epochs[index], &keys[index], body)?;
+        body = writer.next(&history.epochs[index], &keys[index], body, index < newest)?;
         snapshot.summaries.record(&finished[index], &body);
     }
     let last = history.epochs.iter().zip(&keys).next_back();
@@ -37,9 +45,9 @@ pub(super) fn write(params: Summarize, snapshot: &Snapshot, history: &History) -
 }
 
 /// The most valuable part of a summary, for a turn that leaves it at most `limit` tokens.
-pub(super) fn shortened(params: Summarize, snapshot: &Snapshot, body: &str, limit: Tokens) -> String {
+pub(super) fn shortened(params: &Summarize, snapshot: &Snapshot, body: &str, limit: Tokens) -> String {
     let nothing_new = Epoch { span: Vec::new(), tokens: 0, limit };
-    Writer { params, snapshot }.extracted(&nothing_new, body)
+    Writer { params, snapshot, anchor: None, place: Place::Message }.extracted(&nothing_new, body)
 }
 
 /// A text that ends in a summary: what it says itself, and what the summary says.
@@ -49,19 +57,25 @@ pub(super) fn merged(text: &str) -> Option<(&str, &str)> {
 }
 
 struct Writer<'a> {
-    params: Summarize,
+    params: &'a Summarize,
     snapshot: &'a Snapshot<'a>,
+    /// Slot of the message that the summary follows.
+    anchor: Option<usize>,
+    place: Place,
 }
 
 impl Writer<'_> {
     /// A key for each epoch over all that its summary is made of: each holds the one before it.
     fn keys(&self, history: &History) -> Vec<SpanKey> {
-        let with: &[u8] = match self.params.with {
-            Summariser::Extract => b"extract",
-            Summariser::Engine => b"engine",
+        let (with, upstream) = match &self.params.with {
+            Summariser::Extract => ("extract", ""),
+            Summariser::Engine => ("engine", ""),
+            Summariser::Upstream(name) => ("upstream", name.as_str()),
         };
+        let model = self.params.model.as_deref().unwrap_or_default();
         let previous = history.previous.as_deref().unwrap_or_default();
-        let mut key = SpanKey::of([b"plimsoll summarize 1", with, previous.as_bytes()]);
+        let by = [with, upstream, model, previous].map(str::as_bytes);
+        let mut key = SpanKey::of([b"plimsoll summarize 2".as_slice()].into_iter().chain(by));
         let next = |epoch: &Epoch| {
             let limit = epoch.limit.to_le_bytes();
             let span = epoch.span.iter().map(|message| message.json().as_bytes());
@@ -74,7 +88,7 @@ impl Writer<'_> {
     /// Where the finished texts are remembered: checked, completed and within their limits. What stands in for a
     /// failure has a place of its own, and so has all that is built on it.
     fn finished(&self, history: &History, keys: &[SpanKey]) -> Vec<SpanKey> {
-        let Summarize { verify, on_failure, .. } = self.params;
+        let Summarize { verify, on_failure, .. } = *self.params;
         let numbers = [verify.to_bits(), self.min_span(), on_failure as u64];
         let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let name = self.snapshot.counter.name().as_bytes();
@@ -88,7 +102,13 @@ impl Writer<'_> {
     }
 
     fn failed(&self, key: &SpanKey) -> bool {
-        self.snapshot.summaries.get(key) == Some(Recorded::Failed)
+        matches!(self.snapshot.summaries.get(key), Some(Recorded::Failed { .. }))
+    }
+
+    /// Whether a model failed at this epoch for a reason that may be gone.
+    fn may_pass(&self, history: &History, keys: &[SpanKey], index: usize) -> bool {
+        let passing = Some(Recorded::Failed { passing: true });
+        self.by_model(&history.epochs[index]) && self.snapshot.summaries.get(&keys[index]) == passing
     }
 
     fn min_span(&self) -> Tokens {
@@ -97,7 +117,7 @@ impl Writer<'_> {
 
     /// Whether a model is to write this one.
     fn by_model(&self, epoch: &Epoch) -> bool {
-        self.params.with == Summariser::Engine && epoch.tokens >= self.min_span()
+        self.params.with.is_model() && epoch.tokens >= self.min_span()
     }
 
     fn author(&self, epoch: &Epoch, key: &SpanKey) -> &'static str {
@@ -109,25 +129,62 @@ impl Writer<'_> {
         }
     }
 
-    /// The summary after an epoch.
-    fn next(&self, epoch: &Epoch, key: &SpanKey, previous: String) -> Result<String, Box<Ask>> {
+    /// The summary after an epoch; `earlier`: the prompts of its time are out of use.
+    fn next(
+        &self,
+        epoch: &Epoch,
+        key: &SpanKey,
+        previous: String,
+        earlier: bool,
+    ) -> Result<String, Box<Ask>> {
         if !self.by_model(epoch) {
             return Ok(self.extracted(epoch, &previous));
         }
         match (self.snapshot.summaries.get(key), self.params.on_failure) {
             (Some(Recorded::Text(text)), _) => Ok(self.checked(epoch, &previous, &text)),
-            (Some(Recorded::Failed), OnFailure::Extract) => Ok(self.extracted(epoch, &previous)),
-            (Some(Recorded::Failed), OnFailure::Trim) => Ok(previous),
-            (None, _) => Err(Box::new(Ask {
-                key: *key,
-                with: self.params.with,
-                span: epoch.span.clone(),
-                previous: Some(previous).filter(|text| !text.is_empty()),
-                // A quarter is left for what it may forget.
-                max_tokens: (self.room(epoch) * 3 / 4).max(1),
-                timeout: self.params.timeout.0,
-            })),
+            (Some(Recorded::Failed { passing: true }), _) if earlier => {
+                Err(self.ask(epoch, key, previous, true))
+            }
+            (Some(Recorded::Failed { .. }), OnFailure::Extract) => Ok(self.extracted(epoch, &previous)),
+            (Some(Recorded::Failed { .. }), OnFailure::Trim) => Ok(previous),
+            (None, _) => Err(self.ask(epoch, key, previous, false)),
         }
+    }
+
+    fn ask(&self, epoch: &Epoch, key: &SpanKey, previous: String, again: bool) -> Box<Ask> {
+        let previous = Some(previous).filter(|text| !text.is_empty());
+        Box::new(Ask {
+            key: *key,
+            with: self.params.with.clone(),
+            model: self.params.model.clone(),
+            head: self.head(previous.as_deref()),
+            tools: self.snapshot.conversation.tools().map(str::to_owned),
+            span: epoch.span.clone(),
+            alternate: self.place == Place::PinnedUser,
+            previous,
+            // A quarter is left for what it may forget.
+            max_tokens: (self.room(epoch) * 3 / 4).max(1),
+            timeout: self.params.timeout.0,
+            again,
+        })
+    }
+
+    /// The instructions, the pinned user message and the summary before this one, as they were sent.
+    fn head(&self, previous: Option<&str>) -> Vec<Message> {
+        let is_anchor = |message: &Message| self.anchor.is_some() && message.slot() == self.anchor;
+        let leading = |message: &&Message| message.role().is_system() || is_anchor(message);
+        let mut head: Vec<Message> =
+            self.snapshot.conversation.messages().iter().take_while(leading).cloned().collect();
+        let Some(previous) = previous else { return head };
+        let summary = with_header(previous);
+        match head.pop_if(|last| self.place == Place::PinnedUser && is_anchor(last)) {
+            Some(last) => {
+                let own = merged(last.text()).map_or(last.text(), |(own, _)| own);
+                head.push(Message::user(&format!("{own}\n\n{summary}")));
+            }
+            None => head.push(Message::user(&summary)),
+        }
+        head
     }
 
     /// Tokens below the header.

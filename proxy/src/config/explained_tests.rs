@@ -1,6 +1,6 @@
 //! What is said of each kind of bad value.
 
-use super::tests::{faults, http, with};
+use super::tests::{faults, http, parse, with};
 
 /// One bad value each, with what is said of it.
 #[test]
@@ -265,6 +265,48 @@ fn bad_policies_are_explained() {
 }
 
 #[test]
+fn summarisers_that_cannot_write_are_explained() {
+    let summarize = |upstream: &str, params: &str| {
+        format!(
+            "upstreams: {{a: {{engine: {{model: model}}}}, h: {{url: 'http://h:1', context: 4096}}}}\n\
+             routes: [{{name: r, upstream: {upstream}, policy: p}}]\n\
+             policies: {{p: {{steps: [{{summarize: {{{params}}}}}]}}}}"
+        )
+    };
+    let cases = [
+        summarize("h", "with: engine"),
+        summarize("h", "with: {upstream: aa}"),
+        summarize("a", "with: {upstream: h}"),
+        summarize("a", "with: {upstreams: h}"),
+        summarize("a", "with: {upstream: h}, model: ''"),
+    ];
+    insta::assert_snapshot!(explained(&cases), @r"
+    routes[0].policy: policy `p` summarises with `engine`, and upstream `h` is a server
+      hint: say which engine: `with: {upstream: a}`
+    policies.p.steps[0].summarize.with.upstream: no upstream is named `aa`
+      hint: did you mean `a`?
+    routes[0].policy: policy `p` does not say which model of upstream `h` writes its summaries
+      hint: `summarize: {with: {upstream: h}, model: MODEL}`
+    policies.p.steps[0].summarize.with.upstream: is missing
+    policies.p.steps[0].summarize.with.upstreams: unknown option
+      hint: did you mean `upstream`?
+    policies.p.steps[0].summarize: `model` is empty; name a model, or leave it out
+    ");
+    for (upstream, params) in [
+        ("h", "with: {upstream: a}"),
+        ("h", "with: {upstream: h}"),
+        ("a", "with: {upstream: h}, model: small"),
+        ("a", "with: engine"),
+    ] {
+        assert!(parse(&summarize(upstream, params)).is_ok(), "{params}");
+    }
+    let vain = parse(&summarize("a", "with: engine, model: small")).expect("valid");
+    let told = vain.warnings.iter().map(|warning| warning.path.as_str()).collect::<Vec<_>>();
+    assert_eq!(told, ["policies.p.steps[0].summarize.model", "upstreams.h"]);
+    assert_eq!(parse(&summarize("a", "with: {upstream: h}, model: small")).expect("valid").warnings, []);
+}
+
+#[test]
 fn text_that_is_no_yaml_is_refused_with_its_line() {
     insta::assert_snapshot!(faults("listen:\n  data: [1\nroutes: x\n"), @r"
     `config.yaml` has 1 fault
@@ -332,7 +374,7 @@ policies:
   q: { extends: agent, steps: [ { reserve_output: { default: 1024 } }, { cap_tool_output: { max_tokens: 200000 } } ] }
   s: { steps: [ { reject_over: { tokens: 99999 } } ] }
 ";
-    let warnings = super::tests::parse(text).expect("valid").warnings;
+    let warnings = parse(text).expect("valid").warnings;
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"), @r"
     config.yaml:10: policies.p.steps[0].summarize.min_span: 4000 tokens in the window of 1024 of route `r` are never there to be summarised

@@ -1,5 +1,6 @@
 //! Runs an admitted call on the embedded engine, or forwards it to an HTTP upstream.
 
+pub(crate) mod ask;
 mod embedded;
 mod models;
 mod tls;
@@ -13,7 +14,8 @@ use thiserror::Error;
 use tower::BoxError;
 
 use crate::admit::Admitted;
-use crate::body::Body;
+use crate::body::{Body, observed};
+use crate::govern::AfterAnswer;
 use crate::kept;
 
 pub use embedded::{Answer, End, Part, Step};
@@ -26,12 +28,20 @@ pub use upstream::UpstreamError;
 pub struct EngineFailed(#[from] GenerateError);
 
 /// Does the work of a call.
-pub async fn forward(admitted: Admitted) -> Result<Response<Body>, BoxError> {
-    match admitted {
-        Admitted::Run(run) => embedded::forward(run).await,
-        Admitted::Send(sending) => Ok(upstream::forward(sending).await?),
-        Admitted::Save(saving) => Ok(kept::save(saving).await?),
-        Admitted::Kept(kept, caller, wanted) => Ok(kept::answer(kept, caller, wanted).await?),
-        Admitted::Models(live, id) => Ok(models::answer(&live, id.as_deref())?),
-    }
+pub async fn forward(mut admitted: Admitted) -> Result<Response<Body>, BoxError> {
+    let after = admitted.envelope_mut().and_then(|envelope| {
+        let next = envelope.next.take()?;
+        Some(AfterAnswer::new(envelope.live.preparer.clone(), next))
+    });
+    let response = match admitted {
+        Admitted::Run(run) => embedded::forward(run).await?,
+        Admitted::Send(sending) => upstream::forward(sending).await?,
+        Admitted::Save(saving) => kept::save(saving).await?,
+        Admitted::Kept(kept, caller, wanted) => kept::answer(kept, caller, wanted).await?,
+        Admitted::Models(live, id) => models::answer(&live, id.as_deref())?,
+    };
+    Ok(match after {
+        Some(after) if response.status().is_success() => response.map(|body| observed(body, after)),
+        _ => response,
+    })
 }

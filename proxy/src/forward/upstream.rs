@@ -104,7 +104,7 @@ type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, 
 /// A server that speaks OpenAI's API, and the connections to it.
 pub struct HttpUpstream {
     name: String,
-    settings: config::HttpUpstream,
+    pub(super) settings: config::HttpUpstream,
     client: Client<Connector, Body>,
 }
 
@@ -147,7 +147,7 @@ impl HttpUpstream {
         Ok(Self { name: name.to_owned(), settings, client })
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
         let name = || self.name.clone();
         let after = self.settings.timeouts.first_byte;
         match tokio::time::timeout(after, self.client.request(request)).await {
@@ -195,7 +195,7 @@ impl HttpUpstream {
     }
 
     /// The upstream's address with the caller's path appended.
-    fn uri(&self, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
+    pub(super) fn uri(&self, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
         let base = &self.settings.url;
         let path = format!("{}{}", base.path().trim_end_matches('/'), path.map_or("/", PathAndQuery::as_str));
         Uri::builder()
@@ -205,16 +205,21 @@ impl HttpUpstream {
             .build()
     }
 
+    /// Host and port, for traces.
+    pub(super) fn address(&self) -> Option<(&str, u16)> {
+        let base = &self.settings.url;
+        let port = base.port_u16().unwrap_or(if base.scheme_str() == Some("https") { 443 } else { 80 });
+        base.host().map(|host| (host, port))
+    }
+
     /// A chat's span; what is passed on unread has none.
     fn span(&self, sending: &Sending) -> Option<ChatSpan> {
         let Outgoing::Chat(chat) = &sending.outgoing else { return None };
-        let base = &self.settings.url;
-        let port = base.port_u16().unwrap_or(if base.scheme_str() == Some("https") { 443 } else { 80 });
         let mut span = sending.envelope.record.chat(&ChatRequest {
             operation: Operation::Chat,
             provider: "openai",
             model: chat.model.as_deref().unwrap_or("unknown"),
-            server: base.host().map(|host| (host, port)),
+            server: self.address(),
             stream: chat.conversation.field("stream") == Some("true"),
             compacted: stamp::compacted(sending.envelope.mode, sending.report.as_ref()),
             settings: settings(&chat.conversation),
@@ -332,13 +337,13 @@ fn settings(conversation: &Conversation) -> Settings {
     }
 }
 
-fn fail(span: Option<ChatSpan>, code: &'static str) {
+pub(super) fn fail(span: Option<ChatSpan>, code: &'static str) {
     if let Some(span) = span {
         span.failed(code);
     }
 }
 
-fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
+pub(super) fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))?;
     value.set_sensitive(true);
     Ok(value)

@@ -1,92 +1,40 @@
-//! Summaries that a policy asks for: written by the embedded engine, remembered by what they are made of.
+//! Summaries that a policy asks for: written by an embedded engine, or by a server over HTTP.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use plimsoll_engine::{Event, Finish, Generate, Sampling, Tag};
-use plimsoll_policies::{Ask, Conversation, Message, Recorded, SUMMARY_HEADER, SpanKey, Summaries};
-use quick_cache::sync::Cache;
-use serde_json::json;
+use http::HeaderValue;
+use plimsoll_engine::{AdmitError, Event, Finish, Generate, Permit, Sampling, Tag};
+use plimsoll_policies::{Ask, Conversation, SUMMARY_HEADER};
 
-use crate::live::{Embedded, Kind, Route};
-use crate::telemetry::{ChatRequest, Operation, PolicySpan, Settings, SpanRef, SummarizeSpan};
+use super::Rule;
+use super::memo::Failure;
+use crate::forward::ask::Question;
+use crate::forward::upstream::HttpUpstream;
+use crate::live::{Embedded, Kind};
+use crate::parse::Envelope;
+use crate::telemetry::{ChatRequest, Operation, Settings, SummarizeSpan};
 
 /// What the summariser is asked, in the words that the bundled demo model was trained on.
 const REQUEST: &str = "Summarise the conversation so far. Keep names, numbers and paths exactly.";
 
-/// Summaries kept: a few epochs of some thousand conversations.
-const KEPT: usize = 8_192;
-
-/// Remembers summaries by the hash of what they are made of, the same for every caller.
-pub struct SummaryMemo {
-    summaries: Cache<SpanKey, Recorded>,
-    /// The spans that they were written under, for the traces of later turns.
-    origins: Cache<SpanKey, SpanRef>,
+/// What a request lends to the summaries that are written for it.
+#[derive(Clone, Default)]
+pub(super) struct Caller {
+    /// The model it names.
+    pub(super) model: Option<String>,
+    /// The path it came by.
+    pub(super) path: String,
+    /// Its credentials, which only its own upstream may see.
+    pub(super) authorization: Option<HeaderValue>,
 }
 
-impl Default for SummaryMemo {
-    fn default() -> Self {
-        Self { summaries: Cache::new(KEPT), origins: Cache::new(KEPT) }
-    }
-}
-
-impl SummaryMemo {
-    /// Remembers what became of an [`Ask`]; `None` where no summary could be written. A text that somebody else wrote
-    /// meanwhile stays: prompts with it are out already.
-    pub fn remember(&self, key: SpanKey, text: Option<String>) {
-        match text {
-            Some(text) => self.summaries.insert(key, Recorded::Text(text)),
-            None if self.summaries.get(&key).is_none() => self.summaries.insert(key, Recorded::Failed),
-            None => {}
+impl Caller {
+    pub(super) fn of(envelope: &Envelope, model: Option<String>) -> Self {
+        Self {
+            model,
+            path: envelope.head.uri.path().to_owned(),
+            authorization: envelope.head.headers.get(http::header::AUTHORIZATION).cloned(),
         }
-    }
-
-    /// Remembers the span that a summary was written under, where it is exported.
-    pub fn written_under(&self, key: SpanKey, origin: Option<SpanRef>) {
-        if let Some(origin) = origin {
-            self.origins.insert(key, origin);
-        }
-    }
-}
-
-impl Summaries for SummaryMemo {
-    fn get(&self, key: &SpanKey) -> Option<Recorded> {
-        self.summaries.get(key)
-    }
-
-    fn record(&self, key: &SpanKey, text: &str) {
-        self.remember(*key, Some(text.to_owned()));
-    }
-}
-
-/// A memo that notes which summary it gave last: the one that stands in the prompt.
-pub(super) struct Given<'a> {
-    memo: &'a SummaryMemo,
-    last: Mutex<Option<SpanKey>>,
-}
-
-impl<'a> Given<'a> {
-    pub(super) fn of(memo: &'a SummaryMemo) -> Self {
-        Self { memo, last: Mutex::new(None) }
-    }
-
-    /// The span that the last summary was written under.
-    pub(super) fn origin(&self) -> Option<SpanRef> {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        self.memo.origins.get(&last?)
-    }
-}
-
-impl Summaries for Given<'_> {
-    fn get(&self, key: &SpanKey) -> Option<Recorded> {
-        let found = self.memo.get(key);
-        if matches!(found, Some(Recorded::Text(_))) {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(*key);
-        }
-        found
-    }
-
-    fn record(&self, key: &SpanKey, text: &str) {
-        self.memo.record(key, text);
     }
 }
 
@@ -95,42 +43,108 @@ pub(super) fn is_in(conversation: &Conversation) -> bool {
     conversation.messages().iter().any(|message| message.json().contains(SUMMARY_HEADER))
 }
 
-/// Has a summary written; `None` where that fails or takes too long: the policy says what happens then.
-pub(super) async fn write(route: &Route, ask: &Ask, span: &PolicySpan) -> Option<String> {
-    let Kind::Engine(engine) = &route.upstream.kind else { return None };
-    let span = span.summarize(ask.span.len() as u64);
-    let written = tokio::time::timeout(ask.timeout, generate(engine, ask, &span)).await;
+/// Whether somebody waits for a summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// A request does.
+    Now,
+    /// Nobody does: only what is idle is used.
+    Idle,
+}
+
+/// A summary, and the tokens that its model took for it.
+type Written = (String, Option<u64>);
+
+/// Has a summary written, within the time that the policy gives it.
+pub(super) async fn write(
+    rule: &Rule,
+    ask: &Ask,
+    span: SummarizeSpan,
+    haste: Haste,
+) -> Result<String, Failure> {
+    let written = match tokio::time::timeout(ask.timeout, written(rule, ask, &span, haste)).await {
+        Ok(written) => written.and_then(worded),
+        Err(_) => Err(Failure::passing("timeout")),
+    };
     match written {
-        Ok(Ok((text, tokens))) => {
+        Ok((text, tokens)) => {
             span.completed(tokens);
-            Some(text)
+            Ok(text)
         }
-        Ok(Err(reason)) => {
-            span.failed(reason);
-            None
-        }
-        Err(_) => {
-            span.failed("timeout");
-            None
+        Err(failure) => {
+            span.failed(failure.code);
+            Err(failure)
         }
     }
 }
 
-async fn generate(
+async fn written(rule: &Rule, ask: &Ask, span: &SummarizeSpan, haste: Haste) -> Result<Written, Failure> {
+    let Some(upstream) = &rule.route.summariser else { return Err(Failure::lasting("no_summariser")) };
+    match &upstream.kind {
+        Kind::Engine(engine) => by_engine(engine, ask, span, haste).await,
+        Kind::Http(server) => {
+            let own = Arc::ptr_eq(upstream, &rule.route.upstream);
+            by_server(server, ask, span, own.then_some(&rule.caller)).await
+        }
+    }
+}
+
+/// The text without what a model thought before it.
+fn worded((text, tokens): Written) -> Result<Written, Failure> {
+    let text = text.rsplit_once("</think>").map_or(text.as_str(), |(_, text)| text).trim();
+    if text.is_empty() { Err(Failure::lasting("empty")) } else { Ok((text.to_owned(), tokens)) }
+}
+
+async fn by_server(
+    server: &HttpUpstream,
+    ask: &Ask,
+    span: &SummarizeSpan,
+    caller: Option<&Caller>,
+) -> Result<Written, Failure> {
+    let model = ask.model.as_deref().or_else(|| caller?.model.as_deref());
+    let Some(model) = model else { return Err(Failure::lasting("no_model")) };
+    let question = Question {
+        path: caller.map_or("/v1/chat/completions", |caller| &caller.path),
+        authorization: caller.and_then(|caller| caller.authorization.clone()),
+        model,
+        messages: &ask.messages(REQUEST),
+        tools: ask.tools.as_deref(),
+        max_tokens: ask.max_tokens,
+    };
+    let answer = server.ask(question, span).await?;
+    if answer.cut { Err(Failure::lasting("too_long")) } else { Ok((answer.text, answer.tokens)) }
+}
+
+async fn by_engine(
     engine: &Arc<Embedded>,
     ask: &Ask,
     span: &SummarizeSpan,
-) -> Result<(String, u64), &'static str> {
-    let prompt = prompt(engine, ask).ok_or("template")?;
+    haste: Haste,
+) -> Result<Written, Failure> {
+    let prompt = engine.counter.ids_with(&ask.messages(REQUEST), ask.tools.as_deref());
+    let prompt = prompt.map_err(|_| Failure::lasting("template"))?;
     let max_tokens = u32::try_from(ask.max_tokens).unwrap_or(u32::MAX);
     let needed = u32::try_from(prompt.len()).unwrap_or(u32::MAX).saturating_add(max_tokens);
     if needed > engine.engine.context() {
-        return Err("span_too_long");
+        return Err(Failure::lasting("span_too_long"));
     }
-    let waiting = span.wait();
+    let input_tokens = prompt.len() as u64;
+    let request = Generate {
+        prompt,
+        max_tokens,
+        sampling: Sampling::greedy(),
+        stop_tokens: Vec::new(),
+        ignore_eos: false,
+    };
+    let refused = |error: AdmitError| match error {
+        AdmitError::TooLarge { .. } => Failure::lasting("no_memory"),
+        _ => Failure::passing("no_memory"),
+    };
     // A permit of its own, taken before the call's: two requests cannot wait for each other.
-    let permit = engine.engine.reserve(needed).await.map_err(|_| "no_memory")?;
-    drop(waiting);
+    let permit = match haste {
+        Haste::Now => Some(waited(engine, needed, span).await.map_err(refused)?),
+        Haste::Idle => None,
+    };
     let mut call = span.chat(&ChatRequest {
         operation: Operation::Chat,
         provider: "plimsoll",
@@ -140,42 +154,32 @@ async fn generate(
         compacted: false,
         settings: Settings { max_tokens: Some(ask.max_tokens), ..Settings::default() },
     });
-    call.facts().input_tokens = Some(prompt.len() as u64);
-    let mut generation = engine.engine.generate_tagged(
-        Generate {
-            prompt,
-            max_tokens,
-            sampling: Sampling::greedy(),
-            stop_tokens: Vec::new(),
-            ignore_eos: false,
-        },
-        permit,
-        call.reference().map(|call| Arc::new(call) as Tag),
-    );
+    call.facts().input_tokens = Some(input_tokens);
+    let tag = call.reference().map(|call| Arc::new(call) as Tag);
+    let mut generation = match permit {
+        Some(permit) => engine.engine.generate_tagged(request, permit, tag),
+        None => engine.engine.prepare(request, None, tag).map_err(refused)?,
+    };
     let mut tokens = Vec::new();
     while let Some(event) = generation.next().await {
-        match event.map_err(|_| "engine_failed")? {
+        match event.map_err(|_| Failure::passing("engine_failed"))? {
             Event::Started { cached, computed, .. } => call.prefill(cached.into(), computed.into()),
             Event::Prefilled => call.prefilled(),
             Event::Token(token) => {
                 call.token();
                 tokens.push(token);
             }
-            Event::Done { reason: Finish::Length, .. } => return Err("too_long"),
+            Event::Done { reason: Finish::Length, .. } => return Err(Failure::lasting("too_long")),
+            Event::Done { reason: Finish::Cancelled, .. } => return Err(Failure::passing("cancelled")),
             Event::Done { .. } => break,
         }
     }
     call.facts().output_tokens = Some(tokens.len() as u64);
     call.completed();
-    let text = engine.counter.text.decode(&tokens, true);
-    let text = text.trim();
-    if text.is_empty() { Err("empty") } else { Ok((text.to_owned(), tokens.len() as u64)) }
+    Ok((engine.counter.text.decode(&tokens, true), Some(tokens.len() as u64)))
 }
 
-/// The span as a conversation of its own, with the request behind it: what is cached of it stays cached.
-fn prompt(engine: &Embedded, ask: &Ask) -> Option<Arc<[u32]>> {
-    let previous = ask.previous.iter().map(|text| Message::user(&format!("{SUMMARY_HEADER}\n{text}")));
-    let request = Message::from_json(json!({"role": "user", "content": REQUEST}).to_string());
-    let messages: Vec<_> = previous.chain(ask.span.iter().cloned()).chain([request]).collect();
-    engine.counter.ids_of(&messages).ok()
+async fn waited(engine: &Embedded, tokens: u32, span: &SummarizeSpan) -> Result<Permit, AdmitError> {
+    let _waiting = span.wait();
+    engine.engine.reserve(tokens).await
 }

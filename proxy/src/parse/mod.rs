@@ -15,6 +15,7 @@ use crate::body::{Body, BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::cut::cut;
 use crate::forward::upstream::HttpUpstream;
+use crate::govern::Next;
 use crate::identify::{Api, Identified};
 use crate::kept::{self, KeptError, RESUME, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
@@ -50,6 +51,8 @@ pub struct Envelope {
     pub record: RequestSpan,
     /// Where a conversation was resumed: whether its keys and values were `restored`, `resident` or are `computed`.
     pub resumed: Option<&'static str>,
+    /// What is to be prepared once the answer is out.
+    pub next: Option<Box<Next>>,
 }
 
 /// What a call asks for, and of whom.
@@ -299,7 +302,7 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
     let Identified { head, live, record, candidates, .. } = request;
     let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    let envelope = Envelope { head, route, mode: Mode::Off, live, record, resumed: None };
+    let envelope = Envelope { head, route, mode: Mode::Off, live, record, resumed: None, next: None };
     Call { envelope, work: Work::Kept { wanted } }
 }
 
@@ -339,7 +342,7 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
     let Identified { head, live, record, .. } = request;
-    Call { envelope: Envelope { head, route, mode, live, record, resumed: None }, work }
+    Call { envelope: Envelope { head, route, mode, live, record, resumed: None, next: None }, work }
 }
 
 #[cfg(test)]

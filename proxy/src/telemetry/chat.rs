@@ -1,5 +1,6 @@
 //! The span of one call to a model, with the phases of the embedded engine under it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -7,6 +8,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use plimsoll_policies::Message;
 
+use super::Shared;
 use super::content::{self, Said};
 use super::names::{GenAiNames, attr, span};
 use super::propagation;
@@ -76,38 +78,43 @@ pub struct ChatSpan {
     // Declared first: a phase ends before its call, a call before its request.
     phase: Option<Live>,
     live: Live,
-    request: RequestSpan,
+    /// The request whose answer this is; none where the client does not get it.
+    request: Option<RequestSpan>,
+    shared: Arc<Shared>,
     facts: ChatFacts,
     names: &'static GenAiNames,
     outcome: Outcome,
     streams: bool,
-    /// Whether the client gets this answer.
-    main: bool,
     started: Instant,
     first: Option<Instant>,
     last: Option<Instant>,
 }
 
 impl ChatSpan {
-    pub(super) fn start(request: &RequestSpan, parent: &Live, call: &ChatRequest<'_>, main: bool) -> Self {
-        let names = request.shared().gen_ai;
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        parent: &Live,
+        call: &ChatRequest<'_>,
+        request: Option<&RequestSpan>,
+    ) -> Self {
+        let names = shared.gen_ai;
         let kind = if call.server.is_some() { SpanKind::Client } else { SpanKind::Internal };
         let operation = call.operation.as_str();
         let mut live = parent.child(format!("{operation} {}", call.model), kind);
         live.set(|| call_attributes(names, call));
-        if let Some(origin) = request.summary().filter(|_| main) {
+        if let Some(origin) = request.and_then(RequestSpan::summary) {
             live.link(origin);
         }
         let facts = ChatFacts { operation, provider: call.provider, ..ChatFacts::default() };
         Self {
             phase: None,
             live,
-            request: request.clone(),
+            request: request.cloned(),
+            shared: Arc::clone(shared),
             facts,
             names,
             outcome: Outcome::Disconnected,
             streams: call.stream,
-            main,
             started: Instant::now(),
             first: None,
             last: None,
@@ -128,9 +135,7 @@ impl ChatSpan {
     /// Whether the messages of the call and its answer are wanted.
     #[must_use]
     pub fn captures(&self) -> bool {
-        self.request.shared().capture_content
-            && self.names.input_messages.is_some()
-            && self.live.is_recording()
+        self.shared.capture_content && self.names.input_messages.is_some() && self.live.is_recording()
     }
 
     /// The messages that are sent, where they are wanted.
@@ -206,8 +211,8 @@ impl Drop for ChatSpan {
         if self.outcome == Outcome::Failed {
             self.live.fail();
         }
-        if self.main {
-            let mut record = self.request.record();
+        if let Some(request) = &self.request {
+            let mut record = request.record();
             self.facts.first_token = self.first.map(|first| first.duration_since(record.started));
             record.chat = Some(std::mem::take(&mut self.facts));
         }

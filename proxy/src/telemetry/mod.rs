@@ -9,6 +9,7 @@
 //! ├ wait_for_slot                      INTERNAL   WaitSpan
 //! └ chat {model}                       INTERNAL (engine) or CLIENT (HTTP upstream)   ChatSpan
 //!   ├ prefill, decode                  INTERNAL   engine only
+//! summarize_context                    INTERNAL   FollowUp      for the next cut, after an answer: a trace of its own
 //! load_model {model}                   INTERNAL   LoadSpan, a trace of its own
 //! decode_batch {model}                 INTERNAL   BatchFacts, a trace of its own, links to the `chat` spans in it
 //! ```
@@ -50,7 +51,7 @@ pub use content::Said;
 pub use load::{LoadFacts, LoadSpan};
 pub use names::GenAi;
 pub use otlp::{Otlp, Protocol};
-pub use policy::{PolicySpan, Segments, SummarizeSpan};
+pub use policy::{FollowUp, PolicySpan, Segments, SummarizeSpan};
 pub use readings::{Component, EngineReadings, TemplateReading};
 pub use recent::{ActionSummary, RequestSummary, Totals};
 pub use record::{

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind};
 
+use super::Shared;
 use super::chat::{ChatRequest, ChatSpan};
 use super::names::{attr, event, span};
 use super::record::{Action, PolicyFacts, PolicyOutcome};
@@ -46,7 +47,8 @@ impl PolicySpan {
     pub fn summarize(&self, messages: u64) -> SummarizeSpan {
         let mut live = self.live.child(span::SUMMARIZE, SpanKind::Internal);
         live.set(|| vec![count(attr::SUMMARY_MESSAGES, messages)]);
-        SummarizeSpan { live, request: self.request.clone(), written: Arc::clone(&self.written) }
+        let shared = Arc::clone(self.request.shared());
+        SummarizeSpan { live, shared, written: Arc::clone(&self.written) }
     }
 
     /// The span of the last summary that was written under this one.
@@ -146,10 +148,34 @@ fn action_attributes(action: &Action) -> Vec<KeyValue> {
     attributes
 }
 
+/// Work that a request leads to and does not wait for.
+#[derive(Clone)]
+pub struct FollowUp {
+    shared: Arc<Shared>,
+    request: SpanContext,
+}
+
+impl FollowUp {
+    pub(super) fn new(shared: &Arc<Shared>, request: SpanContext) -> Self {
+        Self { shared: Arc::clone(shared), request }
+    }
+
+    /// Begins a summary of `messages` messages: a trace of its own, with a link to the request.
+    #[must_use]
+    pub fn summarize(&self, messages: u64) -> SummarizeSpan {
+        let builder = SpanBuilder::from_name(span::SUMMARIZE)
+            .with_kind(SpanKind::Internal)
+            .with_links(vec![Link::with_context(self.request.clone())]);
+        let mut live = Live::start(self.shared.tracer.as_ref(), builder, &SpanContext::empty_context());
+        live.set(|| vec![count(attr::SUMMARY_MESSAGES, messages)]);
+        SummarizeSpan { live, shared: Arc::clone(&self.shared), written: Arc::default() }
+    }
+}
+
 /// A summary in the making.
 pub struct SummarizeSpan {
     live: Live,
-    request: RequestSpan,
+    shared: Arc<Shared>,
     written: Arc<Mutex<Option<SpanRef>>>,
 }
 
@@ -163,12 +189,18 @@ impl SummarizeSpan {
     /// Begins the summariser's call to a model. It stays out of the request's record.
     #[must_use]
     pub fn chat(&self, request: &ChatRequest<'_>) -> ChatSpan {
-        ChatSpan::start(&self.request, &self.live, request, false)
+        ChatSpan::start(&self.shared, &self.live, request, None)
     }
 
-    /// The summary is there and has `tokens` tokens.
-    pub fn completed(mut self, tokens: u64) {
-        self.live.set(|| vec![count(attr::SUMMARY_TOKENS, tokens)]);
+    /// This summary, for the traces of later turns; nothing where nobody could look it up.
+    #[must_use]
+    pub fn reference(&self) -> Option<SpanRef> {
+        self.live.reference()
+    }
+
+    /// The summary is there and has `tokens` tokens, where that is known.
+    pub fn completed(mut self, tokens: Option<u64>) {
+        self.live.set(|| tokens.map(|tokens| count(attr::SUMMARY_TOKENS, tokens)).into_iter().collect());
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = self.live.reference();
     }
 

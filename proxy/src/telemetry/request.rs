@@ -10,7 +10,7 @@ use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind};
 
 use super::chat::{ChatRequest, ChatSpan};
 use super::names::{attr, span};
-use super::policy::PolicySpan;
+use super::policy::{FollowUp, PolicySpan};
 use super::record::{Outcome, RequestRecord, RouteFacts};
 use super::spans::{Live, SpanRef, known};
 use super::{Shared, log, propagation};
@@ -130,7 +130,7 @@ impl RequestSpan {
     /// Begins the call to the model whose answer the client gets.
     #[must_use]
     pub fn chat(&self, request: &ChatRequest<'_>) -> ChatSpan {
-        ChatSpan::start(self, &self.0.live, request, true)
+        ChatSpan::start(&self.0.shared, &self.0.live, request, Some(self))
     }
 
     /// The prompt holds a summary that another request had written.
@@ -143,8 +143,14 @@ impl RequestSpan {
         self.0.summary.get().cloned()
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
+    }
+
+    /// What comes after this request, in traces of its own: the request itself ends with its answer.
+    #[must_use]
+    pub fn follow_up(&self) -> FollowUp {
+        FollowUp::new(&self.0.shared, self.0.live.context().clone())
     }
 
     fn end(&self, outcome: Outcome, status: http::StatusCode, code: Option<&'static str>) {

@@ -100,7 +100,7 @@ fn governed(telemetry: &Telemetry) -> String {
     let summary = policy.summarize(9);
     drop(summary.wait());
     summary.chat(&call(false)).completed();
-    summary.completed(80);
+    summary.completed(Some(80));
     policy.finish(policy_facts());
     drop(request.wait());
     let mut chat = request.chat(&call(true));

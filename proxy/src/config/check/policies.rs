@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_policies::Summariser;
-use plimsoll_policies::config::{PolicyConfig, PolicyFault, Step, resolve};
+use plimsoll_policies::config::{PolicyConfig, PolicyFault, Step, Summarize, resolve};
 use serde_json::Value;
 
 use super::super::faults::{Fault, near};
@@ -26,26 +26,41 @@ impl Check<'_> {
                 Err(fault) => self.policy_fault(name, fault, &configs),
             }
         }
-        if !raw.upstreams.values().any(|upstream| upstream.engine.is_some()) {
-            self.no_engine(&configs);
-        }
+        self.summarisers(raw, &configs);
         resolved
     }
 
-    /// A summary by the engine's model needs an engine.
-    fn no_engine(&mut self, configs: &BTreeMap<String, PolicyConfig>) {
+    /// Whoever is to write summaries must be there.
+    fn summarisers(&mut self, raw: &Raw, configs: &BTreeMap<String, PolicyConfig>) {
         for (name, config) in configs {
             let at = Path::of(&["policies", name, "steps"]);
             for (index, step) in config.steps.iter().enumerate() {
-                if matches!(step, Step::Summarize(params) if params.with == Summariser::Engine) {
-                    let at = at.index(index).key("summarize").key("with");
-                    self.fault(
-                        at,
-                        "no upstream has an `engine`",
-                        "add one, or use `extract`, which needs no model",
-                    );
+                if let Step::Summarize(params) = step {
+                    self.summariser(&at.index(index).key("summarize"), params, raw);
                 }
             }
+        }
+    }
+
+    fn summariser(&mut self, at: &Path, params: &Summarize, raw: &Raw) {
+        let with = at.key("with");
+        match &params.with {
+            Summariser::Engine if !raw.upstreams.values().any(|upstream| upstream.engine.is_some()) => {
+                let hint = "add one, or use `extract`, which needs no model";
+                self.fault(with, "no upstream has an `engine`", hint);
+            }
+            Summariser::Upstream(name) if !self.names("upstreams").contains(&name.as_str()) => {
+                let fault = Fault::new(with.key("upstream"), format!("no upstream is named `{name}`"));
+                let hint = near(name, self.names("upstreams"));
+                self.findings.fault(fault.maybe_hint(hint));
+            }
+            _ => {}
+        }
+        let server = |name: &String| raw.upstreams.get(name).is_some_and(|upstream| upstream.url.is_some());
+        let asks = matches!(&params.with, Summariser::Upstream(name) if server(name));
+        if params.model.is_some() && !asks {
+            let message = "has no effect: only a server over HTTP is asked for a model by name";
+            self.findings.warn(Fault::new(at.key("model"), message));
         }
     }
 
@@ -151,11 +166,18 @@ impl Check<'_> {
             }
         }
         for name in raw.upstreams.keys() {
-            if !raw.routes.iter().any(|route| route.upstream == *name) {
+            let writes = raw.policies.values().any(|policy| summarises_by(policy, name));
+            if !writes && !raw.routes.iter().any(|route| route.upstream == *name) {
                 self.findings.warn(Fault::new(Path::of(&["upstreams", name]), "no route uses it"));
             }
         }
     }
+}
+
+/// Whether a policy of the file has its summaries written by this upstream.
+fn summarises_by(policy: &Value, upstream: &str) -> bool {
+    let steps = policy["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    steps.iter().any(|step| step["summarize"]["with"]["upstream"] == upstream)
 }
 
 /// The policy whose `extends` names `name`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use globset::{GlobBuilder, GlobMatcher};
 use http::HeaderName;
+use plimsoll_policies::Summariser;
 use plimsoll_policies::config::Step;
 
 use super::super::choices::{Mode, OnUnparsable};
@@ -27,6 +28,7 @@ impl Check<'_> {
                     self.fits_upstream(&at, route, upstream);
                     self.has_window(route, upstream, policies);
                     self.works_there(route, upstream, policies);
+                    self.has_summariser(&at, route, upstream, policies);
                 }
                 self.can_read(&at, route, raw);
                 let checked = self.route(&at, route)?;
@@ -124,6 +126,54 @@ impl Check<'_> {
                 "the model's window in tokens, such as 32768; here, or as the route's `window`",
             );
         }
+    }
+
+    /// `engine` means the route's own; a server is asked for a model by the name that it knows.
+    fn has_summariser(
+        &mut self,
+        at: &Path,
+        route: &raw::Route,
+        upstream: &raw::Upstream,
+        policies: &BTreeMap<String, Vec<Step>>,
+    ) {
+        let steps = policies.get(&route.policy).map(Vec::as_slice).unwrap_or_default();
+        let summarize = steps.iter().find_map(|step| match step {
+            Step::Summarize(params) => Some(params),
+            _ => None,
+        });
+        match summarize.map(|params| (&params.with, &params.model)) {
+            Some((Summariser::Engine, _)) if upstream.url.is_some() => {
+                let message = format!(
+                    "policy `{}` summarises with `engine`, and upstream `{}` is a server",
+                    route.policy, route.upstream
+                );
+                // Without any engine the policy itself is at fault, and told.
+                if let Some(engine) = self.an_engine() {
+                    let hint = format!("say which engine: `with: {{upstream: {engine}}}`");
+                    self.fault(at.key("policy"), message, &hint);
+                }
+            }
+            Some((Summariser::Upstream(name), None)) if *name != route.upstream => {
+                let message = format!(
+                    "policy `{}` does not say which model of upstream `{name}` writes its summaries",
+                    route.policy
+                );
+                if self.is_server(name) {
+                    let hint = format!("`summarize: {{with: {{upstream: {name}}}, model: MODEL}}`");
+                    self.fault(at.key("policy"), message, &hint);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn an_engine(&self) -> Option<&str> {
+        let mut names = self.names("upstreams").into_iter();
+        names.find(|name| self.tree.pointer(&format!("/upstreams/{name}/engine")).is_some())
+    }
+
+    fn is_server(&self, upstream: &str) -> bool {
+        self.tree.pointer(&format!("/upstreams/{upstream}/url")).is_some_and(serde_json::Value::is_string)
     }
 
     fn route(&mut self, at: &Path, raw: &raw::Route) -> Option<Route> {

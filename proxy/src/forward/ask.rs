@@ -1,0 +1,185 @@
+//! Questions of our own to an HTTP upstream: one chat completion, read whole.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use plimsoll_policies::{Message, Tokens};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{json, to_string};
+
+use super::upstream::{HttpUpstream, UpstreamError, bearer, fail};
+use super::usage::Usage;
+use crate::body::{Body, full};
+use crate::govern::Failure;
+use crate::telemetry::{ChatRequest, Operation, Settings, SummarizeSpan};
+
+/// An answer longer than this many bytes is no summary.
+const MOST: usize = 4 * 1024 * 1024;
+
+/// What a server is asked.
+pub(crate) struct Question<'a> {
+    /// The path of its chat API.
+    pub(crate) path: &'a str,
+    /// Credentials, where the configuration has none for this upstream.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// The model.
+    pub(crate) model: &'a str,
+    /// The prompt.
+    pub(crate) messages: &'a [Message],
+    /// Raw JSON of the tools that the prompt begins with; none of them may be called.
+    pub(crate) tools: Option<&'a str>,
+    /// Tokens the answer may have.
+    pub(crate) max_tokens: Tokens,
+}
+
+/// What a server answered.
+pub(crate) struct Completion {
+    pub(crate) text: String,
+    /// Tokens of the answer, as the server counts them.
+    pub(crate) tokens: Option<u64>,
+    /// Whether it ended for want of room.
+    pub(crate) cut: bool,
+}
+
+impl HttpUpstream {
+    /// Asks for one answer, greedily.
+    pub(crate) async fn ask(
+        &self,
+        question: Question<'_>,
+        span: &SummarizeSpan,
+    ) -> Result<Completion, Failure> {
+        let mut call = span.chat(&ChatRequest {
+            operation: Operation::Chat,
+            provider: "openai",
+            model: question.model,
+            server: self.address(),
+            stream: false,
+            compacted: false,
+            settings: Settings {
+                max_tokens: Some(question.max_tokens),
+                temperature: Some(0.0),
+                ..Settings::default()
+            },
+        });
+        let answered = match self.own_request(&question, |headers| call.inject(headers)) {
+            Ok(request) => self.answered(request).await,
+            Err(error) => Err(failure(&error.into())),
+        };
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(failure) => {
+                fail(Some(call), failure.code);
+                return Err(failure);
+            }
+        };
+        let (usage, facts) = (answer.usage.unwrap_or_default(), call.facts());
+        facts.input_tokens = usage.prompt_tokens;
+        facts.output_tokens = usage.completion_tokens;
+        facts.cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        call.completed();
+        let choice = answer.choices.into_iter().next();
+        let cut = choice.as_ref().is_some_and(|choice| choice.finish_reason.as_deref() == Some("length"));
+        let text = choice.and_then(|choice| choice.message.content).unwrap_or_default();
+        Ok(Completion { text, tokens: usage.completion_tokens, cut })
+    }
+
+    fn own_request(
+        &self,
+        question: &Question<'_>,
+        trace: impl FnOnce(&mut HeaderMap),
+    ) -> Result<Request<Body>, http::Error> {
+        let path = question.path.parse().map_err(http::Error::from)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let own = self.settings.api_key.as_ref().map(bearer).transpose()?;
+        if let Some(authorization) = own.or_else(|| question.authorization.clone()) {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        trace(&mut headers);
+        let request = Request::builder().method(Method::POST).uri(self.uri(Some(&path))?);
+        let mut request = request.body(full(question.body()))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    async fn answered(&self, request: Request<Body>) -> Result<Answer, Failure> {
+        let response = self.send(request).await.map_err(|error| failure(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            let passing = status.is_server_error()
+                || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+            return Err(Failure { code: "upstream_status", passing });
+        }
+        let body = Limited::new(response.into_body(), MOST).collect().await;
+        let bytes = body.map_err(|_| Failure::passing("upstream_broken"))?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|_| Failure::lasting("no_completion"))
+    }
+}
+
+impl Question<'_> {
+    /// The messages go out in the bytes in which the request has them: a provider's cache knows them so.
+    fn body(&self) -> Bytes {
+        let messages: Vec<&str> = self.messages.iter().map(Message::json).collect();
+        let tools = self.tools.filter(|tools| serde_json::from_str::<&RawValue>(tools).is_ok());
+        let tools =
+            tools.map_or_else(String::new, |tools| format!(r#""tools":{tools},"tool_choice":"none","#));
+        let model = to_string(&json!(self.model)).unwrap_or_default();
+        let (messages, most) = (messages.join(","), self.max_tokens);
+        let body = format!(
+            r#"{{"model":{model},"messages":[{messages}],{tools}"max_tokens":{most},"temperature":0,"stream":false}}"#
+        );
+        body.into()
+    }
+}
+
+/// Nobody there now may be there later; an address that cannot be made never works.
+fn failure(error: &UpstreamError) -> Failure {
+    Failure { code: error.code(), passing: !matches!(error, UpstreamError::Address(_)) }
+}
+
+/// A chat completion, as far as it is read.
+#[derive(Deserialize)]
+struct Answer {
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Reply,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    content: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_a_chat_request_over_the_original_bytes() {
+        let messages = [Message::from_json(r#"{"role": "user","content":"\u0041"}"#), Message::user("sum")];
+        let question = Question {
+            path: "/v1/chat/completions",
+            authorization: None,
+            model: "a \"b\"",
+            messages: &messages,
+            tools: Some(r#"[ {"type":"function"} ]"#),
+            max_tokens: 96,
+        };
+        let wanted = concat!(
+            r#"{"model":"a \"b\"","messages":[{"role": "user","content":"\u0041"},{"role":"user","content":"sum"}],"#,
+            r#""tools":[ {"type":"function"} ],"tool_choice":"none","max_tokens":96,"temperature":0,"stream":false}"#
+        );
+        assert_eq!(question.body(), wanted);
+        let plain = Question { tools: None, ..question };
+        let read: serde_json::Value = serde_json::from_slice(&plain.body()).unwrap();
+        assert_eq!((&read["max_tokens"], read.get("tools")), (&json!(96), None));
+    }
+}
