@@ -18,11 +18,11 @@
 //!     threads: None,
 //!     onnxruntime: ".runtime/libonnxruntime.so".into(),
 //!     queue: 64,
+//!     keep_alive: KeepAlive::Always,
 //! })?;
 //! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?;
 //! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
-//! let request =
-//!     Generate { prompt, max_tokens: 100, sampling: Sampling::greedy(), stop_tokens: vec![], ignore_eos: false };
+//! let request = Generate { prompt, max_tokens: 100, sampling: Sampling::greedy(), ..Generate::default() };
 //! let mut answer = engine.generate(request, permit);
 //! while let Some(event) = answer.next().await {
 //!     match event? {
@@ -58,7 +58,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
-pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, MemoryLimit, ModelPaths};
+pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
 pub use memory::{MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
@@ -137,6 +137,11 @@ impl Engine {
     /// Memory by component, as it is now.
     pub fn memory(&self) -> MemoryReading {
         self.0.meter.read()
+    }
+
+    /// Whether weights and KV memory are held now; where not, the next request loads the model again.
+    pub fn loaded(&self) -> bool {
+        self.0.meter.loaded()
     }
 
     /// The slots, as they were after the worker's last turn.

@@ -12,10 +12,10 @@ use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
 use crate::memory::{self, Budget, Limits, Meter, Wish};
-use crate::model::{Element, Model};
-use crate::session::{Loaded, Plan};
+use crate::model::{self, Element, Model};
+use crate::session::{Loaded, Plan, Session};
 use crate::text::Text;
-use crate::worker::{Board, Command, Current, Facts, Worker};
+use crate::worker::{Board, Command, Current, Facts, Life, Worker};
 
 /// Places in the worker's channel beside one for each slot: for a shutdown, and for whoever asks something else.
 const KEPT_PLACES: usize = 2;
@@ -175,6 +175,7 @@ fn prepare(
     model: &Model,
     orders: mpsc::Receiver<Command>,
 ) -> Result<(Worker, Ready), LoadError> {
+    memory::settle();
     let plan = Plan { runtime: &config.onnxruntime, model, threads: config.threads, cuda };
     let loaded = Loaded::load(&plan)?;
     let limits = Limits::decide(&Wish {
@@ -193,7 +194,25 @@ fn prepare(
         Meter::new(budget.clone(), model.weights_bytes, session.workspace(), cuda.and_then(device::bus_id));
     let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used.clone()));
     let facts = Facts { eos: model.eos.clone(), kv_bytes_per_token: per_token };
-    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), facts);
+    let again = again(config.clone(), cuda, model.clone(), limits.context);
+    let life = Life::new(config.keep_alive, meter.unloaded.clone(), Box::new(again));
+    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), (facts, life));
     let (chains, current) = (worker.chains(), worker.current());
     Ok((worker, Ready { limits, budget, meter, board, chains, current }))
+}
+
+/// Loads the very same model with the same memory another time.
+fn again(
+    config: EngineConfig,
+    cuda: Option<u32>,
+    model: Model,
+    context: u32,
+) -> impl FnMut() -> Result<Box<dyn Session>, LoadError> + Send {
+    move || {
+        if let Some(path) = model::changed(&model.files) {
+            return Err(LoadError::Changed { path });
+        }
+        let plan = Plan { runtime: &config.onnxruntime, model: &model, threads: config.threads, cuda };
+        Ok(Box::new(Loaded::load(&plan)?.with_memory(&model, config.slots, context)?))
+    }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::config::KeepAlive;
 use crate::error::GenerateError;
 use crate::worker::Cancel;
 
-/// A prompt to go on from.
-#[derive(Debug, Clone)]
+/// A prompt to go on from. By default it is empty, and so is the answer.
+#[derive(Debug, Clone, Default)]
 pub struct Generate {
     /// Token ids of the prompt.
     pub prompt: Arc<[u32]>,
@@ -25,6 +26,8 @@ pub struct Generate {
     pub stop_tokens: Vec<u32>,
     /// Go on past the model's own end of text.
     pub ignore_eos: bool,
+    /// How long the model stays loaded after this request; `None`: as the engine is configured.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 /// How a token is chosen from the logits. Applied in this order: repetition, frequency and presence penalty, bias,

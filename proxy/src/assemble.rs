@@ -10,6 +10,7 @@ use plimsoll_engine::{ContextLimit, Device, Engine, EngineConfig, LoadError, Mem
 use plimsoll_policies::{Chain, Tokens};
 use thiserror::Error;
 
+use crate::checkpoints::Folder;
 use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
 use crate::count::Exact;
 use crate::forward::upstream::{ClientError, HttpUpstream};
@@ -129,6 +130,7 @@ fn engine(
         key: name.to_owned(),
         engine,
         counter: counter.clone(),
+        checkpoints: settings.checkpoints.clone().map(Folder::new),
         loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
     Ok(Upstream {
@@ -162,6 +164,7 @@ fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
         threads: settings.threads,
         onnxruntime: runtime.to_owned(),
         queue: settings.queue,
+        keep_alive: settings.keep_alive,
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{explain, policy, ps, serve, validate};
+use commands::{explain, policy, ps, serve, slots, validate};
 
 /// A sidecar that keeps LLM conversations inside the memory they have.
 ///
@@ -32,6 +32,8 @@ enum Command {
     Policy(policy::Command),
     /// Show a running sidecar's engines: model, device, memory, slots, queue
     Ps(ps::Args),
+    /// List, save, restore, branch or erase the conversations that a running sidecar's engines hold
+    Slots(slots::Args),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Ps(args) => ps::run(&args),
+        Command::Slots(args) => slots::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("plimsoll: {error:#}");

@@ -65,6 +65,7 @@ fn embedded(embedded: &Embedded) -> Value {
     json!({
         "kind": "engine",
         "model": embedded.name,
+        "loaded": engine.loaded(),
         "folder": model.folder,
         "device": device.name,
         "provider": device.provider,

@@ -13,6 +13,7 @@ mod monitoring;
 mod operations;
 mod policy_commands;
 mod routes;
+mod slots;
 mod status;
 mod summaries;
 mod telemetry;

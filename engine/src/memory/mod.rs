@@ -10,4 +10,4 @@ pub use budget::Permit;
 pub(crate) use limits::{Limits, Wish};
 pub use reading::MemoryReading;
 pub(crate) use reading::Meter;
-pub(crate) use system::{available, trim};
+pub(crate) use system::{available, settle, trim};

@@ -49,7 +49,8 @@ pub(crate) struct Meter {
     pub(crate) workspace: u64,
     pub(crate) kv_used: Arc<AtomicU64>,
     gpu: Option<Gpu>,
-    unloaded: AtomicBool,
+    /// Set while weights, buffers and KV cache are gone.
+    pub(crate) unloaded: Arc<AtomicBool>,
 }
 
 impl Meter {
@@ -61,8 +62,13 @@ impl Meter {
             workspace,
             kv_used: Arc::default(),
             gpu: bus_id.and_then(Gpu::open),
-            unloaded: AtomicBool::new(false),
+            unloaded: Arc::default(),
         }
+    }
+
+    /// Whether the model is in memory.
+    pub(crate) fn loaded(&self) -> bool {
+        !self.unloaded.load(Ordering::Acquire)
     }
 
     /// Weights, buffers and KV cache are gone.
@@ -73,7 +79,7 @@ impl Meter {
 
     pub(crate) fn read(&self) -> MemoryReading {
         let device = self.gpu.as_ref().and_then(Gpu::usage);
-        let held = |bytes| if self.unloaded.load(Ordering::Relaxed) { 0 } else { bytes };
+        let held = |bytes| if self.loaded() { bytes } else { 0 };
         MemoryReading {
             weights: held(self.weights),
             kv_used: self.kv_used.load(Ordering::Relaxed),

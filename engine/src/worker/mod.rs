@@ -5,7 +5,9 @@ mod board;
 mod job;
 mod run;
 mod keep;
+mod life;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +17,7 @@ pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
 pub(crate) use keep::Part;
+pub(crate) use life::Life;
 
 use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
@@ -24,6 +27,7 @@ use crate::sample::Scratch;
 use crate::schedule::{Pending, Scheduler, Turn};
 use crate::session::{Session, Step};
 use job::Job;
+use life::Waited;
 
 /// What the worker is told.
 pub(crate) enum Command {
@@ -33,6 +37,16 @@ pub(crate) enum Command {
     Ask(Box<dyn FnOnce(&mut Worker) + Send>),
     /// End now; what runs is cancelled.
     Shutdown,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Generate(_) => "Generate",
+            Self::Ask(_) => "Ask",
+            Self::Shutdown => "Shutdown",
+        })
+    }
 }
 
 /// A request on its way to the worker.
@@ -66,6 +80,7 @@ pub(crate) struct Worker {
     board: Arc<Board>,
     budget: Budget,
     facts: Facts,
+    life: Life,
     /// Seeds of requests that bring none.
     seeds: fn() -> u64,
     // Used again for each turn, so that decoding allocates nothing.
@@ -79,6 +94,8 @@ pub(crate) struct Worker {
 enum Happening {
     Told(Command),
     Turn(Turn),
+    /// Nobody has needed the model for long enough.
+    Idle,
 }
 
 impl Worker {
@@ -87,7 +104,7 @@ impl Worker {
         commands: Receiver<Command>,
         board: Arc<Board>,
         budget: Budget,
-        facts: Facts,
+        (facts, life): (Facts, Life),
     ) -> Self {
         let slots = board.slots();
         Self {
@@ -100,6 +117,7 @@ impl Worker {
             board,
             budget,
             facts,
+            life,
             seeds: rand::random,
             steps: Vec::with_capacity(slots),
             pending: Vec::with_capacity(slots),
@@ -136,7 +154,10 @@ impl Worker {
         self.leave_cancelled();
         self.queue();
         match self.scheduler.next(self.slots.decoding(), &self.pending) {
-            Turn::Wait => self.commands.blocking_recv().map(Happening::Told),
+            Turn::Wait => match life::receive(&mut self.commands, self.life.ends()) {
+                Waited::Told(command) => command.map(Happening::Told),
+                Waited::Due => Some(Happening::Idle),
+            },
             turn => Some(Happening::Turn(turn)),
         }
     }
@@ -152,6 +173,7 @@ impl Worker {
                 self.prefill(self.pending[place].request, tokens);
             }
             Happening::Turn(Turn::Wait) => {}
+            Happening::Idle => self.unload(),
         }
         self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
         true

@@ -16,6 +16,10 @@ impl Worker {
             // Nobody waits for it, so it takes nothing from whoever comes next.
             return;
         }
+        if let Err(error) = self.wake() {
+            drop(order.events.send(Err(GenerateError::Load(error))));
+            return;
+        }
         let prompt = order.request.prompt.clone();
         let Some(mut picked) = self.slots.pick(&prompt) else {
             drop(order.events.send(Err(GenerateError::Session("no slot is idle".to_owned()))));
@@ -175,6 +179,7 @@ impl Worker {
     /// Takes a request out of its slot. What the slot holds stays, for the conversation's next turn.
     fn leave(&mut self, slot: SlotId) -> Option<Job> {
         let job = self.jobs[slot].take()?;
+        self.life.used(job.request.keep_alive);
         let swap = self.slots.finish(slot, Instant::now());
         self.swap(swap);
         self.board.publish(&self.slots, self.facts.kv_bytes_per_token);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
 
 use super::*;
+use crate::config::KeepAlive;
 use crate::request::{Finish, Sampling, Usage};
 use crate::session::mock::{self, BLANK, Mock, POISON, Run, answer};
 
@@ -32,7 +33,9 @@ impl Bench {
         let board = Arc::new(Board::new(slots, CONTEXT, Arc::default()));
         let budget = Budget::new(bytes, PER_TOKEN, CONTEXT, slots, 0);
         let facts = Facts { eos: vec![mock::VOCAB - 3], kv_bytes_per_token: PER_TOKEN };
-        let worker = Worker::new(Box::new(mock), orders, board, budget, facts);
+        let again = move || Ok(Box::new(Mock::new(slots as usize, 64)) as Box<dyn Session>);
+        let life = Life::new(KeepAlive::Always, Arc::default(), Box::new(again));
+        let worker = Worker::new(Box::new(mock), orders, board, budget, (facts, life));
         Self { worker, commands, runs, orders: 0 }
     }
 
@@ -76,13 +79,7 @@ impl Bench {
 }
 
 pub(super) fn request(prompt: &[u32], max_tokens: u32) -> Generate {
-    Generate {
-        prompt: prompt.into(),
-        max_tokens,
-        sampling: Sampling::greedy(),
-        stop_tokens: Vec::new(),
-        ignore_eos: false,
-    }
+    Generate { prompt: prompt.into(), max_tokens, sampling: Sampling::greedy(), ..Generate::default() }
 }
 
 /// Tokens told so far, and how it ended.

@@ -1,11 +1,13 @@
 //! What the commands share.
 
+mod admin;
 mod route;
 
 pub(crate) mod explain;
 pub(crate) mod policy;
 pub(crate) mod ps;
 pub(crate) mod serve;
+pub(crate) mod slots;
 pub(crate) mod validate;
 
 use std::fmt::Display;

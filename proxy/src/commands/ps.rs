@@ -1,26 +1,18 @@
 //! `plimsoll ps`
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
+use anyhow::bail;
 use bytesize::ByteSize;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
-use plimsoll_proxy::config::{Config, Listen};
+use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Files, say, table};
+use super::admin::{Admin, Question};
+use super::{say, table};
 
 /// A sidecar answers at once, or something else is at its address.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Far more than any state is long.
-const LONGEST: usize = 16 << 20;
 
 const COLUMNS: [&str; 9] =
     ["upstream", "kind", "model", "device", "memory", "kv cache", "slots", "queue", "context"];
@@ -31,80 +23,25 @@ const NOTHING: &str = "-";
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    files: Files,
-    /// The admin listener, like http://127.0.0.1:7490; default: the configuration's `listen.admin`
-    #[arg(long, value_name = "URL")]
-    admin: Option<String>,
-    /// The admin listener's token; default: the configuration's `listen.admin_token`
-    #[arg(long, env = "PLIMSOLL__LISTEN__ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    admin: Admin,
     /// Print the whole state as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (admin, token) = address(args)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let state = runtime.block_on(async {
-        let reading = state(&admin, token.as_deref());
-        tokio::time::timeout(PATIENCE, reading)
-            .await
-            .unwrap_or_else(|_| bail!("no answer from `{admin}` within {} s", PATIENCE.as_secs()))
-    })?;
+    let question =
+        Question { method: Method::GET, path: "/state".to_owned(), body: Value::Null, patience: PATIENCE };
+    let answer = args.admin.ask(&question)?;
+    if answer.status != StatusCode::OK {
+        bail!("`{}` answers {}, which no admin listener does", answer.admin, answer.status);
+    }
     if args.json {
-        say(serde_json::to_string_pretty(&state)?);
+        say(serde_json::to_string_pretty(&answer.body)?);
     } else {
-        print(&admin, &state);
+        print(&answer.admin, &answer.body);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Where to ask, and with what token. The configuration is read only where the arguments leave something open, and its
-/// token goes to its own listener alone.
-fn address(args: &Args) -> anyhow::Result<(String, Option<String>)> {
-    if let Some(admin) = &args.admin {
-        return Ok((admin.trim_end_matches('/').to_owned(), args.token.clone()));
-    }
-    let loaded = Config::load(&args.files.sources()?)
-        .context("the configuration tells no address: say `--admin URL`, or name it by `--config FILE`")?;
-    let Listen { admin, admin_token, .. } = loaded.config.listen;
-    let token = args.token.clone().or_else(|| admin_token.map(|token| token.expose().to_owned()));
-    Ok((format!("http://{}", reachable(admin)), token))
-}
-
-/// A listener on all addresses is asked on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let all = address.ip().is_unspecified();
-    if all { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()) } else { address }
-}
-
-async fn state(admin: &str, token: Option<&str>) -> anyhow::Result<Value> {
-    let uri: Uri = format!("{admin}/state").parse().with_context(|| format!("`{admin}` is no URL"))?;
-    if uri.scheme_str() != Some("http") {
-        bail!("`{admin}` is no address of an admin listener: it starts with http://");
-    }
-    let mut request = Request::get(uri);
-    if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let request = request.body(Empty::new()).context("the token cannot be sent")?;
-    let answer = client
-        .request(request)
-        .await
-        .with_context(|| format!("no sidecar answers at `{admin}`: is `plimsoll serve` running there?"))?;
-    match answer.status() {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED => {
-            bail!("`{admin}` asks for its token: say `--token`, the value of `listen.admin_token`")
-        }
-        status => bail!("`{admin}` answers {status}, which no admin listener does"),
-    }
-    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("`{admin}` broke off: {error}"))?;
-    serde_json::from_slice(&body.to_bytes())
-        .with_context(|| format!("`{admin}` does not answer with a sidecar's state"))
 }
 
 fn print(admin: &str, state: &Value) {

@@ -35,6 +35,7 @@ use schema::Shape;
 pub use choices::{Dialect, LogFormat, Mode, OnUnparsable, OtlpProtocol};
 pub use faults::{Fault, Faults};
 pub use restart::needs_restart;
+pub use scalar::Lifetime;
 pub use schema::schema;
 pub use secret::Secret;
 pub use valid::{

@@ -94,6 +94,7 @@ impl Answer {
             sampling: options.sampling,
             stop_tokens: options.stop_tokens,
             ignore_eos: options.ignore_eos,
+            keep_alive: options.keep_alive,
         };
         Self {
             generation: Some(run.engine.engine.generate(request, run.permit)),

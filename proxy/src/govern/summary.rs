@@ -94,13 +94,7 @@ async fn generate(
     });
     call.facts().input_tokens = Some(prompt.len() as u64);
     let mut generation = engine.engine.generate(
-        Generate {
-            prompt,
-            max_tokens,
-            sampling: Sampling::greedy(),
-            stop_tokens: Vec::new(),
-            ignore_eos: false,
-        },
+        Generate { prompt, max_tokens, sampling: Sampling::greedy(), ..Generate::default() },
         permit,
     );
     let mut tokens = Vec::new();

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_engine::Sampling;
+use plimsoll_engine::{KeepAlive, Sampling};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use thiserror::Error;
 
+use crate::config::Lifetime;
 use crate::telemetry::Settings;
 
 /// Fields that hold the conversation itself, read elsewhere.
@@ -43,6 +44,7 @@ struct Raw {
     response_format: Option<ResponseFormat>,
     functions: Option<IgnoredAny>,
     ignore_eos: Option<bool>,
+    keep_alive: Option<Lifetime>,
     return_token_ids: Option<bool>,
 }
 
@@ -96,6 +98,8 @@ pub struct Options {
     pub stop_tokens: Vec<u32>,
     /// Go on past the end-of-sequence token (vLLM's extension).
     pub ignore_eos: bool,
+    /// How long the model stays loaded afterwards (Ollama's field); `None`: as it is configured.
+    pub keep_alive: Option<KeepAlive>,
     /// Give token ids beside the text (vLLM's extension).
     pub return_token_ids: bool,
     /// Read tool calls out of the answer.
@@ -184,6 +188,7 @@ impl Raw {
             stop,
             stop_tokens: self.stop_token_ids.clone().unwrap_or_default(),
             ignore_eos: self.ignore_eos.unwrap_or(false),
+            keep_alive: self.keep_alive.as_ref().map(keep_alive).transpose()?,
             return_token_ids: self.return_token_ids.unwrap_or(false),
             tool_calls,
             sampling: self.sampling(default)?,
@@ -239,6 +244,12 @@ impl Raw {
         }
         Ok(())
     }
+}
+
+fn keep_alive(given: &Lifetime) -> Result<KeepAlive, OptionError> {
+    let wanted =
+        "`keep_alive` must be a time such as `5m`, a number of seconds, 0 (not at all) or -1 (for ever)";
+    given.read().ok_or_else(|| OptionError::new("keep_alive", wanted))
 }
 
 fn tool_calls_wanted(choice: Option<&serde_json::Value>) -> Result<bool, OptionError> {
@@ -300,6 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_kept_as_ollama_spells_it() {
+        let minutes = |minutes: u64| Some(KeepAlive::For(std::time::Duration::from_secs(60 * minutes)));
+        for (json, kept) in [
+            ("{}", None),
+            (r#"{"keep_alive":"5m"}"#, minutes(5)),
+            (r#"{"keep_alive":600}"#, minutes(10)),
+            (r#"{"keep_alive":"600"}"#, minutes(10)),
+            (r#"{"keep_alive":0}"#, minutes(0)),
+            (r#"{"keep_alive":-1}"#, Some(KeepAlive::Always)),
+            (r#"{"keep_alive":"-1m"}"#, Some(KeepAlive::Always)),
+        ] {
+            assert_eq!(read(json).unwrap().keep_alive, kept, "{json}");
+        }
+    }
+
+    #[test]
     fn faults_name_their_field() {
         for (json, param) in [
             (r#"{"temperature":"hot"}"#, "temperature"),
@@ -313,6 +340,8 @@ mod tests {
             (r#"{"tool_choice":"required"}"#, "tool_choice"),
             (r#"{"logit_bias":{"a":1}}"#, "logit_bias"),
             (r#"{"logprobs":true}"#, "logprobs"),
+            (r#"{"keep_alive":"soon"}"#, "keep_alive"),
+            (r#"{"keep_alive":true}"#, "keep_alive"),
         ] {
             let error = read(json).unwrap_err();
             assert_eq!(error.param, param, "{json}");

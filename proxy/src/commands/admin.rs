@@ -1,0 +1,122 @@
+//! Asks a running sidecar's admin listener.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use plimsoll_proxy::config::{Config, Listen};
+use serde_json::Value;
+
+use super::Files;
+
+/// Far more than any state is long.
+const LONGEST: usize = 16 << 20;
+
+/// Which admin listener is asked.
+#[derive(clap::Args)]
+pub(crate) struct Admin {
+    #[command(flatten)]
+    files: Files,
+    /// The admin listener, like http://127.0.0.1:7490; default: the configuration's `listen.admin`
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// The admin listener's token; default: the configuration's `listen.admin_token`
+    #[arg(long, env = "PLIMSOLL__LISTEN__ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+/// An answer of the admin listener.
+pub(crate) struct Answer {
+    /// Who answered.
+    pub(crate) admin: String,
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+/// A question to the admin listener.
+pub(crate) struct Question {
+    pub(crate) method: Method,
+    /// With its slash.
+    pub(crate) path: String,
+    /// Null: no body.
+    pub(crate) body: Value,
+    pub(crate) patience: Duration,
+}
+
+impl Admin {
+    /// Asks, and waits for the answer. An answer that is a refusal is an answer too, where it is JSON.
+    pub(crate) fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
+        let (admin, token) = self.address()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let asking = ask(&admin, token.as_deref(), question);
+            tokio::time::timeout(question.patience, asking).await.unwrap_or_else(|_| {
+                bail!("no answer from `{admin}` within {} s", question.patience.as_secs())
+            })
+        })
+    }
+
+    /// Where to ask, and with what token. The configuration is read only where the arguments leave something open, and
+    /// its token goes to its own listener alone.
+    fn address(&self) -> anyhow::Result<(String, Option<String>)> {
+        if let Some(admin) = &self.admin {
+            return Ok((admin.trim_end_matches('/').to_owned(), self.token.clone()));
+        }
+        let loaded = Config::load(&self.files.sources()?).context(
+            "the configuration tells no address: say `--admin URL`, or name it by `--config FILE`",
+        )?;
+        let Listen { admin, admin_token, .. } = loaded.config.listen;
+        let token = self.token.clone().or_else(|| admin_token.map(|token| token.expose().to_owned()));
+        Ok((format!("http://{}", reachable(admin)), token))
+    }
+}
+
+/// A listener on all addresses is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let all = address.ip().is_unspecified();
+    if all { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()) } else { address }
+}
+
+async fn ask(admin: &str, token: Option<&str>, question: &Question) -> anyhow::Result<Answer> {
+    let uri: Uri =
+        format!("{admin}{}", question.path).parse().with_context(|| format!("`{admin}` is no URL"))?;
+    if uri.scheme_str() != Some("http") {
+        bail!("`{admin}` is no address of an admin listener: it starts with http://");
+    }
+    let mut request = Request::builder().method(&question.method).uri(uri);
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let body = match &question.body {
+        Value::Null => Bytes::new(),
+        body => {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            body.to_string().into()
+        }
+    };
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let request = request.body(Full::new(body)).context("the token cannot be sent")?;
+    let answer = client
+        .request(request)
+        .await
+        .with_context(|| format!("no sidecar answers at `{admin}`: is `plimsoll serve` running there?"))?;
+    let status = answer.status();
+    if status == StatusCode::UNAUTHORIZED {
+        bail!("`{admin}` asks for its token: say `--token`, the value of `listen.admin_token`");
+    }
+    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("`{admin}` broke off: {error}"))?;
+    let body: Value = match serde_json::from_slice(&body.to_bytes()) {
+        Ok(body) => body,
+        Err(_) if !status.is_success() => bail!("`{admin}` answers {status}, which no admin listener does"),
+        Err(error) => {
+            return Err(error).with_context(|| format!("`{admin}` does not answer as a sidecar does"));
+        }
+    };
+    Ok(Answer { admin: admin.to_owned(), status, body })
+}
