@@ -201,6 +201,9 @@ pub enum GenerateError {
     /// ONNX Runtime failed; the conversation's cache is thrown away.
     #[error("the model failed: {0}")]
     Session(String),
+    /// The answer's format has become too complicated to follow.
+    #[error("the answer cannot be kept in its format: {0}")]
+    Grammar(String),
     /// The logits are not numbers.
     #[error("the model gave no usable logits: its weights or inputs are broken")]
     NoLogits,

@@ -45,6 +45,8 @@ mod model;
 pub mod text;
 mod memory;
 mod sample;
+mod logprobs;
+mod grammar;
 mod cache;
 mod session;
 mod schedule;
@@ -60,11 +62,14 @@ use tokio::sync::mpsc;
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
+pub use grammar::{Format, Grammar, GrammarError};
+pub use logprobs::Logprobs;
 pub use memory::{MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
 pub use worker::SlotReading;
 
+use grammar::Grammars;
 use load::Running;
 use text::Text;
 use worker::{Cancel, Command, Order};
@@ -107,6 +112,14 @@ impl Engine {
     /// cached. Known before admission; costs one comparison for each slot.
     pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
         u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
+    }
+
+    /// The grammar of a format, for [`Generate::grammar`]. Takes milliseconds, the first time longer: not for tasks of
+    /// an async runtime.
+    pub fn grammar(&self, format: &Format) -> Result<Grammar, GrammarError> {
+        let model = self.model();
+        let grammars = self.0.grammars.get_or_init(|| Grammars::new(&self.0.text, model.vocab, &model.eos));
+        grammars.compile(format)
     }
 
     /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
+use crate::grammar::Grammars;
 use crate::memory::{self, Budget, Limits, Meter, Wish};
 use crate::model::{self, Element, Model};
 use crate::session::{Loaded, Plan, Session};
@@ -36,6 +37,8 @@ pub(crate) struct Running {
     pub(crate) asking: Mutex<()>,
     /// The digest of the model's files, once somebody needs it.
     pub(crate) identity: OnceLock<[u8; 32]>,
+    /// Made for the first answer that is bound to a format.
+    pub(crate) grammars: OnceLock<Grammars>,
     thread: Mutex<Option<JoinHandle<()>>>,
     requests: AtomicU64,
 }
@@ -161,6 +164,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         commands,
         asking: Mutex::default(),
         identity: OnceLock::new(),
+        grammars: OnceLock::new(),
         thread: Mutex::new(Some(thread)),
         requests: AtomicU64::new(0),
         model,

@@ -217,6 +217,9 @@ fn admit(error: &NotAdmitted) -> Fault {
         NotAdmitted::UnknownToken { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("prompt")
         }
+        NotAdmitted::Format(_) | NotAdmitted::FormatBesideTools | NotAdmitted::FormatCrashed => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("response_format")
+        }
         NotAdmitted::Count(error) => count(error),
         NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error),
         NotAdmitted::Memory(AdmitError::QueueFull { .. }) | NotAdmitted::Waited(_) => {

@@ -8,6 +8,7 @@ mod commands;
 mod demo_code;
 mod demo_samples;
 mod explain;
+mod formats;
 mod ground_truth;
 mod monitoring;
 mod operations;

@@ -98,14 +98,9 @@ impl Worker {
     }
 }
 
-/// What a wait ended with.
+/// The time has come before a command.
 #[derive(Debug)]
-pub(super) enum Waited {
-    /// A command; `None`: there will be none any more.
-    Told(Option<Command>),
-    /// The time has come.
-    Due,
-}
+pub(super) struct Due;
 
 struct Unpark(Thread);
 
@@ -115,18 +110,21 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits for a command on this thread, until a time or for ever.
-pub(super) fn receive(commands: &mut Receiver<Command>, until: Option<Instant>) -> Waited {
-    let Some(until) = until else { return Waited::Told(commands.blocking_recv()) };
+/// Waits for a command on this thread, until a time or for ever. `None`: there will be none any more.
+pub(super) fn receive(
+    commands: &mut Receiver<Command>,
+    until: Option<Instant>,
+) -> Result<Option<Command>, Due> {
+    let Some(until) = until else { return Ok(commands.blocking_recv()) };
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(command) = commands.poll_recv(&mut context) {
-            return Waited::Told(command);
+            return Ok(command);
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Waited::Due;
+            return Err(Due);
         }
         std::thread::park_timeout(left);
     }

@@ -23,11 +23,11 @@ use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
 use crate::memory::{Budget, Permit};
 use crate::request::{Event, Generate};
-use crate::sample::Scratch;
+use crate::sample::{Choice, Scratch};
 use crate::schedule::{Pending, Scheduler, Turn};
 use crate::session::{Session, Step};
 use job::Job;
-use life::Waited;
+use life::Due;
 
 /// What the worker is told.
 pub(crate) enum Command {
@@ -86,7 +86,7 @@ pub(crate) struct Worker {
     // Used again for each turn, so that decoding allocates nothing.
     steps: Vec<Step>,
     pending: Vec<Pending>,
-    chosen: Vec<(SlotId, Option<u32>)>,
+    chosen: Vec<(SlotId, Result<Choice, GenerateError>)>,
     scratch: Scratch,
 }
 
@@ -155,8 +155,8 @@ impl Worker {
         self.queue();
         match self.scheduler.next(self.slots.decoding(), &self.pending) {
             Turn::Wait => match life::receive(&mut self.commands, self.life.ends()) {
-                Waited::Told(command) => command.map(Happening::Told),
-                Waited::Due => Some(Happening::Idle),
+                Ok(command) => command.map(Happening::Told),
+                Err(Due) => Some(Happening::Idle),
             },
             turn => Some(Happening::Turn(turn)),
         }

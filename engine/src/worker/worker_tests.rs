@@ -98,6 +98,7 @@ pub(super) fn hear(events: &mut Events) -> Heard {
         match event {
             Ok(Event::Started { cached, .. }) => heard.cached = cached,
             Ok(Event::Prefilled) => heard.prefilled = true,
+            Ok(Event::Logprobs(_)) => {}
             Ok(Event::Token(token)) => heard.tokens.push(token),
             Ok(Event::Done { reason, usage }) => heard.done = Some((reason, usage)),
             Err(error) => heard.error = Some(error),
@@ -377,4 +378,16 @@ proptest! {
         }
         prop_assert_eq!(bench.worker.budget.reserved(), 0);
     }
+}
+
+#[test]
+fn an_answer_ends_no_sooner_than_it_may() {
+    let mut bench = Bench::new(1);
+    let prompt = prompt(31, 20);
+    bench.worker.facts.eos = vec![answer(&prompt, 1)[0]];
+    let mut events = bench.order(Generate { min_tokens: 3, ..request(&prompt, 8) }, 30);
+    bench.work();
+    let heard = hear(&mut events);
+    assert!(heard.tokens.len() >= 3, "{heard:?}");
+    assert!(!heard.tokens[..3].contains(&bench.worker.facts.eos[0]), "{heard:?}");
 }

@@ -87,7 +87,7 @@ pub(crate) async fn run(engine: &Engine, request: Generate) -> Result<Answer, Ge
     while let Some(event) = generation.next().await {
         match event? {
             Event::Started { cached: tokens, .. } => cached = Some(tokens),
-            Event::Prefilled => {}
+            Event::Prefilled | Event::Logprobs(_) => {}
             Event::Token(token) => made.push(token),
             Event::Done { reason, usage } => {
                 let cached = cached.unwrap();

@@ -102,6 +102,8 @@ async fn generate(
         match event.map_err(|_| "engine_failed")? {
             Event::Started { cached, computed, .. } => call.prefill(cached.into(), computed.into()),
             Event::Prefilled => call.prefilled(),
+            // Not asked for.
+            Event::Logprobs(_) => {}
             Event::Token(token) => {
                 call.token();
                 tokens.push(token);
