@@ -1,6 +1,7 @@
 //! What an engine is loaded with.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What [`Engine::load`](crate::Engine::load) needs to know.
 #[derive(Debug, Clone)]
@@ -21,6 +22,18 @@ pub struct EngineConfig {
     pub onnxruntime: PathBuf,
     /// Requests that may wait for memory; 0: none waits.
     pub queue: usize,
+    /// How long the model stays loaded while nobody needs it.
+    pub keep_alive: KeepAlive,
+}
+
+/// How long an idle model stays loaded. Unloaded, it holds no weights and no conversations; the next request loads it
+/// again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// For ever.
+    Always,
+    /// For so long after the last request; zero: not at all.
+    For(Duration),
 }
 
 /// A model's folder for each kind of device.

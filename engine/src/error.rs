@@ -96,6 +96,12 @@ pub enum LoadError {
         /// What it may be.
         range: &'static str,
     },
+    /// A file of the model is not what it was at the first load.
+    #[error("`{}` has changed since the model was first loaded: restart Plimsoll", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// ONNX Runtime's shared library does not load.
     #[error("cannot load ONNX Runtime from `{}`: {reason}; `make` fetches a library that fits", path.display())]
     Runtime {
@@ -189,9 +195,15 @@ pub enum GenerateError {
         /// Tokens reserved.
         reserved: u32,
     },
+    /// The model was unloaded while nobody needed it, and cannot be loaded again.
+    #[error("the model cannot be loaded again: {0}")]
+    Load(String),
     /// ONNX Runtime failed; the conversation's cache is thrown away.
     #[error("the model failed: {0}")]
     Session(String),
+    /// The answer's format has become too complicated to follow.
+    #[error("the answer cannot be kept in its format: {0}")]
+    Grammar(String),
     /// The logits are not numbers.
     #[error("the model gave no usable logits: its weights or inputs are broken")]
     NoLogits,

@@ -18,11 +18,11 @@
 //!     threads: None,
 //!     onnxruntime: ".runtime/libonnxruntime.so".into(),
 //!     queue: 64,
+//!     keep_alive: KeepAlive::Always,
 //! })?;
 //! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?;
 //! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
-//! let request =
-//!     Generate { prompt, max_tokens: 100, sampling: Sampling::greedy(), stop_tokens: vec![], ignore_eos: false };
+//! let request = Generate { prompt, max_tokens: 100, sampling: Sampling::greedy(), ..Generate::default() };
 //! let mut answer = engine.generate(request, permit);
 //! while let Some(event) = answer.next().await {
 //!     match event? {
@@ -45,6 +45,8 @@ mod model;
 pub mod text;
 mod memory;
 mod sample;
+mod logprobs;
+mod grammar;
 mod cache;
 mod session;
 mod schedule;
@@ -58,13 +60,16 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
-pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, MemoryLimit, ModelPaths};
+pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
+pub use grammar::{Format, Grammar, GrammarError};
+pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
 pub use worker::{Batch, SlotReading, Tag};
 
+use grammar::Grammars;
 use load::Running;
 use text::Text;
 use worker::{Ahead, Cancel, Command, Order};
@@ -107,6 +112,14 @@ impl Engine {
     /// cached. Known before admission; costs one comparison for each slot.
     pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
         u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
+    }
+
+    /// The grammar of a format, for [`Generate::grammar`]. Takes milliseconds, the first time longer: not for tasks of
+    /// an async runtime.
+    pub fn grammar(&self, format: &Format) -> Result<Grammar, GrammarError> {
+        let model = self.model();
+        let grammars = self.0.grammars.get_or_init(|| Grammars::new(&self.0.text, model.vocab, &model.eos));
+        grammars.compile(format)
     }
 
     /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those
@@ -185,6 +198,11 @@ impl Engine {
     pub fn kv_room(&self) -> (u64, u64) {
         let limit = self.0.budget.limit();
         (limit.saturating_sub(self.0.budget.reserved()), limit)
+    }
+
+    /// Whether weights and KV memory are held now; where not, the next request loads the model again.
+    pub fn loaded(&self) -> bool {
+        self.0.meter.loaded()
     }
 
     /// The slots, as they were after the worker's last turn.

@@ -11,11 +11,12 @@ use tokio::sync::mpsc;
 use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
-use crate::memory::{self, Budget, Ledger, Limits, Meter, Wish};
-use crate::model::{Element, Model};
-use crate::session::{Loaded, Plan};
+use crate::grammar::Grammars;
+use crate::memory::{self, Budget, Holdings, Ledger, Limits, Meter, Wish};
+use crate::model::{self, Element, Model};
+use crate::session::{Loaded, Plan, Session};
 use crate::text::Text;
-use crate::worker::{Board, Command, Current, Facts, Worker};
+use crate::worker::{Board, Command, Current, Facts, Life, Worker};
 
 /// Places in the worker's channel beside one for each slot: for a shutdown, and for whoever asks something else.
 const KEPT_PLACES: usize = 2;
@@ -36,6 +37,8 @@ pub(crate) struct Running {
     pub(crate) asking: Mutex<()>,
     /// The digest of the model's files, once somebody needs it.
     pub(crate) identity: OnceLock<[u8; 32]>,
+    /// Made for the first answer that is bound to a format.
+    pub(crate) grammars: OnceLock<Grammars>,
     thread: Mutex<Option<JoinHandle<()>>>,
     requests: AtomicU64,
 }
@@ -161,6 +164,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         commands,
         asking: Mutex::default(),
         identity: OnceLock::new(),
+        grammars: OnceLock::new(),
         thread: Mutex::new(Some(thread)),
         requests: AtomicU64::new(0),
         model,
@@ -175,6 +179,7 @@ fn prepare(
     model: &Model,
     orders: mpsc::Receiver<Command>,
 ) -> Result<(Worker, Ready), LoadError> {
+    memory::settle();
     let plan = Plan { runtime: &config.onnxruntime, model, threads: config.threads, cuda };
     // What the device holds before the model does is not the model's.
     let ledger = Ledger::of(cuda, 0);
@@ -196,7 +201,28 @@ fn prepare(
     let meter = Meter::new(budget.clone(), holdings, ledger);
     let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used()));
     let facts = Facts { eos: model.eos.clone(), kv_bytes_per_token: per_token };
-    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), facts).metered(&meter);
+    let again = again(config.clone(), cuda, model.clone(), limits.context);
+    let life = Life::new(config.keep_alive, Box::new(again));
+    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), (facts, life));
+    let worker = worker.metered(&meter);
     let (chains, current) = (worker.chains(), worker.current());
     Ok((worker, Ready { limits, budget, meter, board, chains, current }))
+}
+
+/// Loads the very same model with the same memory another time.
+fn again(
+    config: EngineConfig,
+    cuda: Option<u32>,
+    model: Model,
+    context: u32,
+) -> impl FnMut() -> Result<(Box<dyn Session>, Holdings), LoadError> + Send {
+    move || {
+        if let Some(path) = model::changed(&model.files) {
+            return Err(LoadError::Changed { path });
+        }
+        let plan = Plan { runtime: &config.onnxruntime, model: &model, threads: config.threads, cuda };
+        let session = Loaded::load(&plan)?.with_memory(&model, config.slots, context)?;
+        let holdings = session.holdings(model.weights_bytes);
+        Ok((Box::new(session), holdings))
+    }
 }

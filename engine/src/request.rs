@@ -9,11 +9,14 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::config::KeepAlive;
 use crate::error::GenerateError;
+use crate::grammar::Grammar;
+use crate::logprobs::Logprobs;
 use crate::worker::Cancel;
 
-/// A prompt to go on from.
-#[derive(Debug, Clone)]
+/// A prompt to go on from. By default it is empty, and so is the answer.
+#[derive(Debug, Clone, Default)]
 pub struct Generate {
     /// Token ids of the prompt.
     pub prompt: Arc<[u32]>,
@@ -25,6 +28,14 @@ pub struct Generate {
     pub stop_tokens: Vec<u32>,
     /// Go on past the model's own end of text.
     pub ignore_eos: bool,
+    /// Tell how likely each token was, with so many of the likeliest in its place, as [`Event::Logprobs`].
+    pub logprobs: Option<u32>,
+    /// Tokens before which no stop token and no end of text may come.
+    pub min_tokens: u32,
+    /// What the answer must be; see [`Engine::grammar`](crate::Engine::grammar).
+    pub grammar: Option<Grammar>,
+    /// How long the model stays loaded after this request; `None`: as the engine is configured.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 /// How a token is chosen from the logits. Applied in this order: repetition, frequency and presence penalty, bias,
@@ -76,7 +87,7 @@ impl Sampling {
 }
 
 /// What happens to a request, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// It has a slot.
     Started {
@@ -91,6 +102,8 @@ pub enum Event {
     },
     /// The prompt is computed.
     Prefilled,
+    /// How likely the next token was, where that was asked for. The token follows.
+    Logprobs(Logprobs),
     /// The next token of the answer. A token that ends the answer is not told.
     Token(u32),
     /// The end; nothing follows.

@@ -8,7 +8,10 @@ use half::slice::HalfFloatSliceExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::request::Sampling;
+use crate::error::GenerateError;
+use crate::grammar::Grammar;
+use crate::logprobs::{self, Logprobs};
+use crate::request::{Generate, Sampling};
 use crate::session::Logits;
 
 /// Candidates are put in order so many at a time.
@@ -22,6 +25,20 @@ pub(crate) struct Sampler {
     /// Tokens seen: how often in the answer, 0 where only the prompt has it. Empty where no penalty is asked for.
     seen: HashMap<u32, u32>,
     penalised: bool,
+    /// Tokens that may not come yet, and how many tokens must come before.
+    barred: (Vec<u32>, u32),
+    grammar: Option<Grammar>,
+    logprobs: Option<u32>,
+}
+
+/// A token that was chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) token: u32,
+    /// Where they were asked for.
+    pub(crate) logprobs: Option<Logprobs>,
+    /// The grammar allows nothing after it.
+    pub(crate) last: bool,
 }
 
 /// Memory that is used again for each choice.
@@ -39,34 +56,56 @@ struct Candidate {
 }
 
 impl Sampler {
-    /// `seed` is for requests that bring none.
-    pub(crate) fn new(settings: Sampling, prompt: &[u32], seed: u64) -> Self {
+    /// `seed` is for requests that bring none; `stops` are the tokens that end the answer.
+    pub(crate) fn new(request: &Generate, stops: &[u32], seed: u64) -> Self {
+        let (settings, prompt) = (request.sampling.clone(), &request.prompt);
         let penalised = settings.repetition_penalty != 1.0
             || settings.presence_penalty != 0.0
             || settings.frequency_penalty != 0.0;
         let repeated = settings.repetition_penalty != 1.0;
         let seen = prompt.iter().filter(|_| repeated).map(|&token| (token, 0)).collect();
         let rng = ChaCha8Rng::seed_from_u64(settings.seed.unwrap_or(seed));
-        Self { settings, rng, seen, penalised }
+        let barred = (stops.to_vec(), request.min_tokens);
+        let (grammar, logprobs) = (request.grammar.clone(), request.logprobs);
+        Self { settings, rng, seen, penalised, barred, grammar, logprobs }
     }
 
-    /// The next token; `None` where no logit is a number.
-    pub(crate) fn choose(&mut self, logits: Logits<'_>, scratch: &mut Scratch) -> Option<u32> {
-        let temperature = self.settings.temperature;
-        let greedy = temperature.is_nan() || temperature <= 0.0 || self.settings.top_k == 1;
-        let token = if greedy && !self.penalised && self.settings.logit_bias.is_empty() {
-            match logits {
-                Logits::F32(logits) => largest(logits.iter().copied()),
-                Logits::F16(logits) => largest(logits.iter().copied().map(f16::to_f32)),
-            }
-        } else {
-            self.weigh(logits, &mut scratch.logits);
-            if greedy { largest(scratch.logits.iter().copied()) } else { self.draw(scratch) }
-        }?;
+    /// The next token; an error where no logit is a number.
+    pub(crate) fn choose(
+        &mut self,
+        logits: Logits<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Choice, GenerateError> {
+        let token = self.pick(logits, scratch)?.ok_or(GenerateError::NoLogits)?;
         if self.penalised {
             *self.seen.entry(token).or_default() += 1;
         }
-        Some(token)
+        self.barred.1 = self.barred.1.saturating_sub(1);
+        let last = self.grammar.as_mut().map_or(Ok(false), |grammar| grammar.take(token))?;
+        let logprobs = self.logprobs.map(|top| logprobs::tell(logits, token, top as usize));
+        Ok(Choice { token, logprobs, last })
+    }
+
+    fn pick(&mut self, logits: Logits<'_>, scratch: &mut Scratch) -> Result<Option<u32>, GenerateError> {
+        let temperature = self.settings.temperature;
+        let greedy = temperature.is_nan() || temperature <= 0.0 || self.settings.top_k == 1;
+        let free = self.grammar.is_none() && self.barred.1 == 0;
+        if greedy && free && !self.penalised && self.settings.logit_bias.is_empty() {
+            return Ok(match logits {
+                Logits::F32(logits) => largest(logits.iter().copied()),
+                Logits::F16(logits) => largest(logits.iter().copied().map(f16::to_f32)),
+            });
+        }
+        self.weigh(logits, &mut scratch.logits);
+        if let Some(grammar) = &mut self.grammar {
+            grammar.bar(&mut scratch.logits)?;
+        }
+        for &stop in self.barred.0.iter().filter(|_| self.barred.1 > 0) {
+            if let Some(logit) = scratch.logits.get_mut(stop as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        Ok(if greedy { largest(scratch.logits.iter().copied()) } else { self.draw(scratch) })
     }
 
     /// Copies the logits and applies penalties and biases.

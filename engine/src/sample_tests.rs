@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn sampler(settings: Sampling) -> Sampler {
-    Sampler::new(settings, &[], 0)
+    Sampler::new(&Generate { sampling: settings, ..Generate::default() }, &[], 0)
 }
 
 fn choose(sampler: &mut Sampler, logits: &[f32]) -> Option<u32> {
-    sampler.choose(Logits::F32(logits), &mut Scratch::default())
+    sampler.choose(Logits::F32(logits), &mut Scratch::default()).ok().map(|choice| choice.token)
 }
 
 /// How often each token comes in many draws.
@@ -37,7 +37,7 @@ fn greedy_takes_the_first_of_the_largest() {
     let mut greedy = sampler(Sampling::greedy());
     assert_eq!(choose(&mut greedy, &[1.0, 3.0, 3.0, f32::NAN]), Some(1));
     let half = [1.0, -2.0, 5.0].map(f16::from_f32);
-    assert_eq!(greedy.choose(Logits::F16(&half), &mut Scratch::default()), Some(2));
+    assert_eq!(greedy.choose(Logits::F16(&half), &mut Scratch::default()).unwrap().token, 2);
     assert_eq!(choose(&mut greedy, &[f32::NAN, f32::NEG_INFINITY]), None);
 }
 
@@ -80,7 +80,15 @@ fn the_nucleus_is_found_among_many() {
 #[test]
 fn penalties_and_bias_move_logits() {
     let penalised = |settings: Sampling| {
-        let mut sampler = Sampler::new(Sampling { temperature: 0.0, ..settings }, &[0], 0);
+        let mut sampler = Sampler::new(
+            &Generate {
+                sampling: Sampling { temperature: 0.0, ..settings },
+                prompt: [0][..].into(),
+                ..Generate::default()
+            },
+            &[],
+            0,
+        );
         (0..3).map(|_| choose(&mut sampler, &[2.0, 1.9, 1.0]).unwrap()).collect::<Vec<_>>()
     };
     let default = Sampling::default();
@@ -94,8 +102,15 @@ fn penalties_and_bias_move_logits() {
 
 #[test]
 fn a_negative_logit_is_pushed_down_too() {
-    let mut sampler =
-        Sampler::new(Sampling { temperature: 0.0, repetition_penalty: 2.0, ..Sampling::default() }, &[0], 0);
+    let mut sampler = Sampler::new(
+        &Generate {
+            sampling: Sampling { temperature: 0.0, repetition_penalty: 2.0, ..Sampling::default() },
+            prompt: [0][..].into(),
+            ..Generate::default()
+        },
+        &[],
+        0,
+    );
     assert_eq!(choose(&mut sampler, &[-1.0, -1.5]), Some(1));
 }
 
@@ -107,7 +122,7 @@ proptest! {
         let (mut one, mut other) = (sampler(settings.clone()), sampler(settings));
         let mut used = Scratch { logits: vec![3.0; 7], candidates: vec![Candidate { token: 3, weight: 1.0 }] };
         for _ in 0..5 {
-            let token = one.choose(Logits::F32(&logits), &mut used);
+            let token = one.choose(Logits::F32(&logits), &mut used).ok().map(|choice| choice.token);
             prop_assert_eq!(token, choose(&mut other, &logits));
             prop_assert!((token.unwrap() as usize) < logits.len());
         }

@@ -1,7 +1,8 @@
-//! The admin listener: status page, health, metrics, state, configuration, explain. Never on the data port, never traced.
+//! The admin listener: status page, health, metrics, state, configuration, explain, slots. Never on the data port, never traced.
 
 mod guard;
 mod page;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,6 +56,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .route("/config", get(config))
         .route("/explain", post(explain))
         .route("/explain/{id}", get(explain_request))
+        .route("/slots", get(slots::list))
+        .route("/slots/{action}", post(slots::act))
         .layer(DefaultBodyLimit::max(limit))
         .layer(middleware::from_fn_with_state(admin.clone(), guard::token));
     let open = Router::new()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_engine::{AdmitError, Permit};
+use plimsoll_engine::{AdmitError, Format, Grammar, GrammarError, Permit};
 use plimsoll_policies::{Conversation, CountError, Report};
 use thiserror::Error;
 
@@ -62,6 +62,8 @@ pub struct Run {
     pub resident: u32,
     /// The messages, of a chat.
     pub chat: Option<Conversation>,
+    /// What the answer must be.
+    pub grammar: Option<Grammar>,
     /// Memory for prompt and answer.
     pub permit: Permit,
 }
@@ -106,6 +108,17 @@ pub enum NotAdmitted {
     /// The prompt cannot be rendered by the model's template.
     #[error(transparent)]
     Count(#[from] CountError),
+    /// The answer's format cannot be followed.
+    #[error("`response_format`: {0}")]
+    Format(#[from] GrammarError),
+    /// The answer's format leaves no room for the calls that are offered.
+    #[error(
+        "`response_format`: an answer bound to a format calls no tools: send `tool_choice: none` or no `tools`"
+    )]
+    FormatBesideTools,
+    /// The format's compilation ended without a result.
+    #[error("`response_format`: the schema could not be compiled")]
+    FormatCrashed,
     /// No memory now, or never.
     #[error(transparent)]
     Memory(#[from] AdmitError),
@@ -158,11 +171,15 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     };
     let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
     let max_tokens = room(&engine, &prompt, options.max_tokens)?;
+    if options.format.is_some() && tools && options.tool_calls {
+        return Err(NotAdmitted::FormatBesideTools);
+    }
     let resident = engine.engine.resident_prefix(&prompt);
     let chat = match input {
         Input::Chat(chat) => Some(chat.conversation),
         Input::Text(_) => None,
     };
+    let grammar = grammar(&engine, options.format.clone()).await?;
     let span = envelope.record.wait();
     let permit = reserve(&engine, prompt.len(), max_tokens, envelope.live.limits.queue_wait).await?;
     drop(span);
@@ -177,8 +194,20 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         max_tokens,
         resident,
         chat,
+        grammar,
         permit,
     }))
+}
+
+/// Compiling takes milliseconds or more, by the schema: not on a thread that serves others.
+async fn grammar(
+    engine: &Arc<Embedded>,
+    format: Option<Box<Format>>,
+) -> Result<Option<Grammar>, NotAdmitted> {
+    let Some(format) = format else { return Ok(None) };
+    let engine = engine.clone();
+    let compiled = tokio::task::spawn_blocking(move || engine.engine.grammar(&format)).await;
+    Ok(Some(compiled.map_err(|_| NotAdmitted::FormatCrashed)??))
 }
 
 /// Token ids may come from the client.

@@ -12,6 +12,7 @@ use plimsoll_engine::{
 use plimsoll_policies::{Chain, Summariser, Tokens};
 use thiserror::Error;
 
+use crate::checkpoints::Folder;
 use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
 use crate::count::Exact;
 use crate::forward::upstream::{ClientError, HttpUpstream};
@@ -155,6 +156,7 @@ fn engine(
         settings: settings.clone(),
         engine,
         counter: counter.clone(),
+        checkpoints: settings.checkpoints.clone().map(Folder::new),
         loaded_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         slots: SlotNotes::default(),
     };
@@ -201,6 +203,7 @@ fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
         threads: settings.threads,
         onnxruntime: runtime.to_owned(),
         queue: settings.queue,
+        keep_alive: settings.keep_alive,
     }
 }
 

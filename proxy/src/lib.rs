@@ -32,6 +32,8 @@ pub mod telemetry;
 pub mod live;
 pub mod assemble;
 pub mod readings;
+pub mod checkpoints;
+pub mod slots;
 pub mod explain;
 pub mod replay;
 pub mod cases;

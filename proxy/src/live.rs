@@ -10,6 +10,7 @@ use plimsoll_engine::{Engine, Sampling};
 use plimsoll_policies::{Chain, Tokens};
 use quick_cache::sync::Cache;
 
+use crate::checkpoints::Folder;
 use crate::config::{Config, EngineUpstream, Explain, Limits, Match, Mode, OnUnparsable};
 use crate::count::{Counter, Estimate, Exact};
 use crate::explain::Ring;
@@ -246,6 +247,8 @@ pub struct Embedded {
     pub engine: Engine,
     /// Counts as the engine runs.
     pub counter: Arc<Exact>,
+    /// Where its conversations are saved, where that is configured.
+    pub checkpoints: Option<Folder>,
     /// When it was loaded, in Unix seconds.
     pub loaded_at: u64,
     /// Whose conversation is in which slot.

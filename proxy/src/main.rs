@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{explain, inject, policy, ps, serve, top, validate};
+use commands::{explain, inject, policy, ps, serve, slots, top, validate};
 
 /// A sidecar that keeps LLM conversations inside the memory they have.
 ///
@@ -36,6 +36,8 @@ enum Command {
     Top(top::Args),
     /// Add the sidecar to Kubernetes manifests, or take it out again
     Inject(inject::Args),
+    /// List, save, restore, branch or erase the conversations that a running sidecar's engines hold
+    Slots(slots::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => ps::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Inject(args) => inject::run(&args),
+        Command::Slots(args) => slots::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("plimsoll: {error:#}");

@@ -94,6 +94,7 @@ fn embedded(embedded: &Embedded) -> Value {
     json!({
         "kind": "engine",
         "model": embedded.name,
+        "loaded": engine.loaded(),
         "folder": model.folder,
         "device": device.name,
         "provider": device.provider,

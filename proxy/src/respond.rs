@@ -10,19 +10,21 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use plimsoll_engine::AdmitError;
+use plimsoll_engine::{AdmitError, CheckpointError};
 use plimsoll_policies::{CountError, Refusal};
 use serde_json::{Value, json};
 use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
+use crate::checkpoints::FolderError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::IdentifyError;
-use crate::kept::{CheckpointError, KeptError};
+use crate::kept::{self, KeptError};
 use crate::parse::CallError;
 use crate::record::Received;
+use crate::slots::SlotsError;
 
 /// How long a client should wait before it asks a full house again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -208,14 +210,16 @@ fn kept(error: &KeptError) -> Fault {
     match error {
         KeptError::NoArtifact(_) => fault(StatusCode::NOT_FOUND, "artifact_not_found"),
         KeptError::NotANumber(param) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(param),
-        KeptError::Checkpoint(CheckpointError::Off) => fault(StatusCode::BAD_REQUEST, "checkpoints_off"),
-        KeptError::Checkpoint(CheckpointError::NotFound(_)) => {
+        KeptError::Checkpoint(kept::CheckpointError::Off) => {
+            fault(StatusCode::BAD_REQUEST, "checkpoints_off")
+        }
+        KeptError::Checkpoint(kept::CheckpointError::NotFound(_)) => {
             fault(StatusCode::NOT_FOUND, "checkpoint_not_found")
         }
-        KeptError::Checkpoint(CheckpointError::Full { .. }) => {
+        KeptError::Checkpoint(kept::CheckpointError::Full { .. }) => {
             fault(StatusCode::CONFLICT, "too_many_checkpoints")
         }
-        KeptError::Checkpoint(CheckpointError::File(_)) => Fault::new(
+        KeptError::Checkpoint(kept::CheckpointError::File(_)) => Fault::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "checkpoint_failed",
             &"the checkpoint cannot be stored or read",
@@ -250,6 +254,9 @@ fn admit(error: &AdmitFault) -> Fault {
         NotAdmitted::UnknownToken { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("prompt")
         }
+        NotAdmitted::Format(_) | NotAdmitted::FormatBesideTools | NotAdmitted::FormatCrashed => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("response_format")
+        }
         NotAdmitted::Count(error) => count(error).at(param),
         NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error).at(param),
         NotAdmitted::Memory(AdmitError::QueueFull { .. }) | NotAdmitted::Waited(_) => {
@@ -269,6 +276,49 @@ fn upstream(error: &UpstreamError) -> Fault {
         UpstreamError::Idle { .. } => StatusCode::REQUEST_TIMEOUT,
     };
     Fault::new(status, error.code(), error)
+}
+
+/// What an operator is told of an error with slots and checkpoints.
+pub fn slots(error: &SlotsError) -> Fault {
+    let fault = |status, code| Fault::new(status, code, error);
+    match error {
+        SlotsError::Target(_) | SlotsError::Folder(FolderError::Name(_)) => {
+            fault(StatusCode::BAD_REQUEST, "invalid_value")
+        }
+        SlotsError::Upstream(_) => fault(StatusCode::NOT_FOUND, "unknown_upstream").at("upstream"),
+        SlotsError::NoFolder(_) => fault(StatusCode::BAD_REQUEST, "no_checkpoints"),
+        SlotsError::Folder(FolderError::Unknown(_)) => {
+            fault(StatusCode::NOT_FOUND, "unknown_checkpoint").at("name")
+        }
+        SlotsError::Engine(error) => checkpoint(error),
+        SlotsError::Folder(FolderError::File { .. }) | SlotsError::Crashed => {
+            fault(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_failed")
+        }
+    }
+}
+
+/// What is told of a conversation that cannot be saved or restored.
+pub fn checkpoint(error: &CheckpointError) -> Fault {
+    let fault = |status, code| Fault::new(status, code, error);
+    match error {
+        CheckpointError::NoSlot { .. } => fault(StatusCode::NOT_FOUND, "unknown_slot").at("slot"),
+        CheckpointError::Short { .. } => fault(StatusCode::BAD_REQUEST, "invalid_value").at("tokens"),
+        CheckpointError::NotResident { .. } | CheckpointError::Busy { .. } => {
+            fault(StatusCode::CONFLICT, "slot_busy")
+        }
+        CheckpointError::AllBusy { .. } | CheckpointError::NoRoom { .. } => {
+            fault(StatusCode::TOO_MANY_REQUESTS, "engine_busy").again()
+        }
+        CheckpointError::NotACheckpoint { .. }
+        | CheckpointError::Version { .. }
+        | CheckpointError::Damaged { .. }
+        | CheckpointError::Foreign { .. } => fault(StatusCode::UNPROCESSABLE_ENTITY, "invalid_checkpoint"),
+        CheckpointError::Gone => fault(StatusCode::SERVICE_UNAVAILABLE, "engine_unloaded").again(),
+        CheckpointError::File { .. }
+        | CheckpointError::ModelChanged { .. }
+        | CheckpointError::Memory(_)
+        | CheckpointError::Load(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_failed"),
+    }
 }
 
 fn engine(error: &EngineFailed) -> Fault {

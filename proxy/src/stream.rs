@@ -1,6 +1,7 @@
 //! Writes an engine's answer in the caller's dialect: as server-sent events, or as one JSON.
 
 mod openai;
+mod logprobs;
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,7 @@ use crate::body::{Body, BrokenOff};
 use crate::forward::{Answer, EngineFailed, Step};
 use crate::respond;
 
+pub use logprobs::Likelihood;
 pub use openai::{Collected, Kind, Reply};
 
 /// The end of an OpenAI event stream.

@@ -1,8 +1,13 @@
 //! The embedded engine through the HTTP API: tokens a second by streams, and the time to a first token with and
 //! without a prefix to reuse. Compare the rows of one run.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use plimsoll_tests::shared::one_engine;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use plimsoll_engine::{
+    ContextLimit, Device, Engine, EngineConfig, Generate, KeepAlive, MemoryLimit, ModelPaths,
+};
+use plimsoll_tests::shared::{one_engine, root, shared};
 use plimsoll_tests::{Sidecar, post};
 use serde_json::json;
 
@@ -10,6 +15,8 @@ use serde_json::json;
 const TOKENS: u64 = 200;
 /// Tokens of the prompt whose first token is timed.
 const PROMPT: u32 = 900;
+/// Tokens of the conversation that is restored, where the model has room for them.
+const CONVERSATION: u32 = 4000;
 
 fn complete(sidecar: &Sidecar, prompt: &[u32], max_tokens: u64) {
     let body = json!({"model": "demo", "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true});
@@ -61,10 +68,65 @@ fn first_token(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The first token of a conversation of 4,000 tokens: computed, and restored from a file in an engine that held
+/// nothing.
+fn restore(criterion: &mut Criterion) {
+    let Some(model) = shared("models/qwen2/genai") else { return };
+    let load = || {
+        let config = EngineConfig {
+            model: ModelPaths { cpu: Some(model.clone()), cuda: None },
+            device: Device::Cpu,
+            memory: MemoryLimit::Auto,
+            context: ContextLimit::Auto,
+            slots: 2,
+            threads: Some(1),
+            onnxruntime: root().join(".runtime/libonnxruntime.so"),
+            queue: 8,
+            keep_alive: KeepAlive::Always,
+        };
+        Engine::load(config).expect("the model loads")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let engine = load();
+    let length = CONVERSATION.min(engine.context() - 1);
+    let prompt: Arc<[u32]> = (0..length).map(|token| 300 + token * 7 % 1500).collect();
+    let first = || {
+        let request = Generate { prompt: prompt.clone(), max_tokens: 1, ..Generate::default() };
+        runtime.block_on(async {
+            let permit = engine.reserve(length + 1).await.expect("there is room");
+            let mut answer = engine.generate(request, permit);
+            while let Some(event) = answer.next().await {
+                event.expect("the model answers");
+            }
+        });
+    };
+    let forget = || {
+        for slot in engine.slots() {
+            engine.erase(slot.id).expect("nothing runs");
+        }
+    };
+    let mut group = criterion.benchmark_group(format!("time to first token, {length} tokens"));
+    group.sample_size(10);
+    group.bench_function("computed", |bench| {
+        bench.iter_batched(forget, |()| first(), BatchSize::PerIteration);
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("conversation");
+    engine.save(&prompt, &path).expect("it is held");
+    group.bench_function("restored from a file", |bench| {
+        let restored = |()| {
+            engine.restore(&path).expect("it is whole");
+            first();
+        };
+        bench.iter_batched(forget, restored, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
 fn sidecar() -> Sidecar {
     let engine = "model: engine/demo/model, name: demo, slots: 8, context: 2048";
     Sidecar::start(&one_engine(engine, "policy: 'off', mode: 'off'"))
 }
 
-criterion_group!(engine, decode, first_token);
+criterion_group!(engine, decode, first_token, restore);
 criterion_main!(engine);

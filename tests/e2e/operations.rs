@@ -160,3 +160,30 @@ fn a_signal_to_stop_drains_the_process() {
     assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
     assert!(process.wait().unwrap().success());
 }
+
+#[test]
+fn an_idle_model_is_unloaded_and_the_next_request_loads_it() {
+    let engine = "model: engine/demo/model, name: demo, slots: 2, keep_alive: 0";
+    let sidecar = Sidecar::start(&plimsoll_tests::shared::one_engine(engine, "policy: chat"));
+    let engine = |loaded: bool| {
+        wait_for(&sidecar, |state| state["upstreams"]["local"]["loaded"] == loaded)["upstreams"]["local"]
+            .clone()
+    };
+    assert_eq!(engine(false)["memory_bytes"]["weights"], 0);
+    // Probes look at the sidecar, which can serve.
+    assert_eq!(get(&format!("{}/readyz", sidecar.admin_url)).text(), "ready\n");
+    let body = json!({
+        "model": "demo", "messages": [{"role": "user", "content": "What is the KV cache?"}], "keep_alive": "1h",
+    });
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let ask = || post(&format!("{}/v1/chat/completions", sidecar.data_url), &body).ok();
+        let asked: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(
+        replies.iter().all(|reply| reply["choices"][0]["message"] == replies[0]["choices"][0]["message"])
+    );
+    assert!(engine(true)["memory_bytes"]["weights"].as_u64().unwrap() > 10_000_000);
+    hello(&sidecar).ok();
+    engine(false);
+}

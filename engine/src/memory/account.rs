@@ -1,8 +1,8 @@
 //! What one engine has put into memory, by its own account.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The runtime's allocator of one session, read from any thread.
 pub(crate) trait ArenaStats: Debug + Send + Sync {
@@ -66,7 +66,7 @@ impl Accounted {
 /// One engine's account.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    holdings: Holdings,
+    holdings: Mutex<Holdings>,
     /// Bytes of keys and values that are held, those of idle conversations included.
     pub(crate) kv_used: Arc<AtomicU64>,
     /// Whether a request runs.
@@ -76,14 +76,14 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn new(holdings: Holdings) -> Self {
-        Self { holdings, ..Self::default() }
+        Self { holdings: Mutex::new(holdings), ..Self::default() }
     }
 
     pub(crate) fn read(&self) -> Accounted {
-        if self.unloaded.load(Ordering::Relaxed) {
+        if !self.loaded() {
             return Accounted::default();
         }
-        let holdings = &self.holdings;
+        let holdings = self.holdings();
         let arena = holdings.arena.as_ref().and_then(|arena| arena.read()).unwrap_or_default();
         Accounted {
             weights: holdings.weights,
@@ -99,7 +99,7 @@ impl Account {
 
     /// Bytes of the KV cache that are not there for the sake of a conversation.
     pub(crate) fn kv_besides(&self, kv_cache: u64) -> u64 {
-        if self.holdings.kv_upfront.is_some() { kv_cache } else { kv_cache.saturating_sub(self.kv_used()) }
+        if self.holdings().kv_upfront.is_some() { kv_cache } else { kv_cache.saturating_sub(self.kv_used()) }
     }
 
     pub(crate) fn set_busy(&self, busy: bool) {
@@ -113,6 +113,20 @@ impl Account {
     /// Weights, buffers and KV cache are gone. False: they were already.
     pub(crate) fn unload(&self) -> bool {
         self.kv_used.store(0, Ordering::Relaxed);
-        !self.unloaded.swap(true, Ordering::Relaxed)
+        !self.unloaded.swap(true, Ordering::AcqRel)
+    }
+
+    /// The model is back, and holds this.
+    pub(crate) fn reload(&self, holdings: Holdings) {
+        *self.holdings() = holdings;
+        self.unloaded.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn loaded(&self) -> bool {
+        !self.unloaded.load(Ordering::Acquire)
+    }
+
+    fn holdings(&self) -> MutexGuard<'_, Holdings> {
+        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

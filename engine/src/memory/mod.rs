@@ -23,4 +23,4 @@ pub(crate) use ledger::Ledger;
 pub(crate) use limits::{Limits, Wish};
 pub use reading::MemoryReading;
 pub(crate) use reading::Meter;
-pub(crate) use system::{available, trim};
+pub(crate) use system::{available, settle, trim};

@@ -144,9 +144,20 @@ impl Meter {
         }
     }
 
+    /// The model is back.
+    pub(crate) fn reload(&self, holdings: Holdings) {
+        self.0.account.reload(holdings);
+        self.0.ledger.enter(&self.0.account);
+    }
+
+    /// Whether the model is in memory.
+    pub(crate) fn loaded(&self) -> bool {
+        self.0.account.loaded()
+    }
+
     pub(crate) fn read(&self) -> MemoryReading {
         let (accounted, shares) = (self.0.account.read(), self.0.ledger.read());
-        let loaded = accounted.weights > 0;
+        let loaded = self.loaded();
         let device = shares.device;
         let own = self.watch().detector.report();
         MemoryReading {

@@ -36,3 +36,17 @@ pub(crate) fn trim() {
         let _ = unsafe { libc::malloc_trim(0) };
     }
 }
+
+/// Has freed memory go back as it is freed, once for the process. glibc raises its thresholds with each large block
+/// that is freed, up to keeping 64 MiB in each arena, and trims no arena's end but the main one's.
+pub(crate) fn settle() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const MAPPED: libc::c_int = 1 << 20;
+        #[expect(unsafe_code, reason = "a call of glibc that takes and returns numbers")]
+        // SAFETY: `mallopt` may be called at any time, from any thread.
+        let _ = unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED) + libc::mallopt(libc::M_TRIM_THRESHOLD, MAPPED)
+        };
+    }
+}

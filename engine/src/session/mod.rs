@@ -1,5 +1,6 @@
 //! A loaded model as the worker sees it: rows of KV memory, tokens in, logits out.
 
+mod absent;
 mod buffers;
 mod names;
 mod onnx;
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::cache::Place;
 
+pub(crate) use absent::Absent;
 pub(crate) use onnx::{Loaded, Plan};
 
 /// A run failed.

@@ -110,6 +110,21 @@ impl Text {
         TextStream::new(self.tokenizer.clone(), skip_special, shown)
     }
 
+    /// Bytes that a token stands for by itself; they need not be whole characters. `None` where this kind of
+    /// vocabulary does not tell.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        self.tokenizer.word(id)
+    }
+
+    /// A token as a grammar knows it: special ones are marked, and no text of an answer.
+    pub(crate) fn token_word(&self, id: u32) -> Option<Vec<u8>> {
+        let mut word = self.tokenizer.word(id)?;
+        if self.tokenizer.is_special(id) {
+            word.insert(0, llguidance::toktrie::TokTrie::SPECIAL_TOKEN_MARKER);
+        }
+        Some(word)
+    }
+
     /// Finds `stops` in streamed text.
     pub fn stops(&self, stops: Vec<String>) -> StopScanner {
         StopScanner::new(stops)

@@ -107,6 +107,27 @@ impl Tokenizer {
         written.chars().filter_map(char_to_byte).collect()
     }
 
+    /// Bytes that token `id` stands for, whatever stands beside it; `None` where the vocabulary does not tell. Ids
+    /// outside it stand for nothing.
+    pub(super) fn word(&self, id: u32) -> Option<Vec<u8>> {
+        let model = self.inner.pipeline.get_model();
+        if self.inner.byte_level
+            || self.inner.pipeline.get_added_vocabulary().simple_id_to_token(id).is_some()
+        {
+            return Some(self.bytes(id));
+        }
+        if !matches!(model, PipelineModel::BPE(_) | PipelineModel::Unigram(_)) {
+            return None;
+        }
+        let written = model.id_to_token(id).unwrap_or_default();
+        let byte = written.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        match byte.filter(|hex| hex.len() == 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => Some(vec![byte]),
+            // How sentencepiece writes a space.
+            None => Some(written.replace('\u{2581}', " ").into_bytes()),
+        }
+    }
+
     /// Id of the added token that is written `content`.
     pub(super) fn added_token(&self, content: &str) -> Option<u32> {
         self.inner.pipeline.get_added_vocabulary().token_to_id(content)

@@ -7,7 +7,7 @@ use crate::cache::{Picked, SlotId};
 use crate::error::GenerateError;
 use crate::memory::Permit;
 use crate::request::{Event, Generate, Usage};
-use crate::sample::Sampler;
+use crate::sample::{Choice, Sampler};
 
 /// A request that runs.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Job {
 pub(super) enum Told {
     /// It goes on.
     More,
-    /// The token ends the answer.
+    /// The answer is ended: by the token, or because its format allows no other.
     Stop,
     /// It was the last one allowed.
     Full,
@@ -59,7 +59,7 @@ impl Job {
             id,
             slot: picked.slot,
             next: None,
-            sampler: Sampler::new(request.sampling.clone(), &request.prompt, seed),
+            sampler: Sampler::new(&request, &stops, seed),
             limit: request.max_tokens.min(room),
             made: 0,
             cached: count(picked.cached()),
@@ -97,14 +97,21 @@ impl Job {
     }
 
     /// Takes a token that was chosen.
-    pub(super) fn take(&mut self, token: u32) -> Told {
+    pub(super) fn take(&mut self, choice: Choice) -> Told {
+        let Choice { token, logprobs, last } = choice;
         if self.stops.contains(&token) {
             return Told::Stop;
         }
         self.made += 1;
         self.next = Some(token);
+        if let Some(logprobs) = logprobs {
+            self.tell(Event::Logprobs(logprobs));
+        }
         if self.events.send(Ok(Event::Token(token))).is_err() {
             return Told::Left;
+        }
+        if last {
+            return Told::Stop;
         }
         if self.made >= self.limit { Told::Full } else { Told::More }
     }

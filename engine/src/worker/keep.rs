@@ -33,6 +33,7 @@ impl Worker {
 
     /// Puts a conversation into an idle slot, unless one holds it already.
     pub(crate) fn restore(&mut self, checkpoint: &Opened) -> Result<u32, CheckpointError> {
+        self.wake().map_err(CheckpointError::Load)?;
         let tokens = checkpoint.tokens();
         if let Some(slot) = self.slots.holder(tokens).filter(|&slot| !self.slots.busy(slot)) {
             return Ok(number(slot));
@@ -43,6 +44,8 @@ impl Worker {
             self.session.write(Place { strip, row, head }, bytes).map_err(failed)?;
         }
         self.hold(slot, tokens);
+        // A conversation that is brought back is meant to be used.
+        self.life.used(None);
         Ok(number(slot))
     }
 

@@ -8,7 +8,9 @@ mod job;
 mod rest;
 mod run;
 mod keep;
+mod life;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,16 +22,18 @@ pub(crate) use board::Board;
 pub use board::SlotReading;
 pub(crate) use cancel::{Cancel, Current};
 pub(crate) use keep::Part;
+pub(crate) use life::Life;
 
 use crate::cache::{Chains, SlotId, Slots};
 use crate::error::GenerateError;
 use crate::memory::{Budget, Meter, Permit};
 use crate::request::{Event, Generate};
-use crate::sample::Scratch;
+use crate::sample::{Choice, Scratch};
 use crate::schedule::{Pending, Scheduler, Turn};
 use crate::session::{Session, Step};
 use batch::Batches;
 use job::Job;
+use life::Due;
 
 /// What the worker is told.
 pub(crate) enum Command {
@@ -39,6 +43,16 @@ pub(crate) enum Command {
     Ask(Box<dyn FnOnce(&mut Worker) + Send>),
     /// End now; what runs is cancelled.
     Shutdown,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Generate(_) => "Generate",
+            Self::Ask(_) => "Ask",
+            Self::Shutdown => "Shutdown",
+        })
+    }
 }
 
 /// A request on its way to the worker.
@@ -78,12 +92,13 @@ pub(crate) struct Worker {
     /// Told when nothing runs.
     meter: Option<Meter>,
     facts: Facts,
+    life: Life,
     /// Seeds of requests that bring none.
     seeds: fn() -> u64,
     // Used again for each turn, so that decoding allocates nothing.
     steps: Vec<Step>,
     pending: Vec<Pending>,
-    chosen: Vec<(SlotId, Option<u32>)>,
+    chosen: Vec<(SlotId, Result<Choice, GenerateError>)>,
     scratch: Scratch,
     batches: Batches,
 }
@@ -92,6 +107,8 @@ pub(crate) struct Worker {
 enum Happening {
     Told(Command),
     Turn(Turn),
+    /// Nobody has needed the model for long enough.
+    Idle,
 }
 
 impl Worker {
@@ -100,7 +117,7 @@ impl Worker {
         commands: Receiver<Command>,
         board: Arc<Board>,
         budget: Budget,
-        facts: Facts,
+        (facts, life): (Facts, Life),
     ) -> Self {
         let slots = board.slots();
         Self {
@@ -114,6 +131,7 @@ impl Worker {
             budget,
             meter: None,
             facts,
+            life,
             seeds: rand::random,
             steps: Vec::with_capacity(slots),
             pending: Vec::with_capacity(slots),
@@ -158,8 +176,13 @@ impl Worker {
         self.queue();
         match self.scheduler.next(self.slots.decoding(), &self.pending) {
             Turn::Wait => {
-                self.rest();
-                self.commands.blocking_recv().map(Happening::Told)
+                if !self.life.unloaded() {
+                    self.rest();
+                }
+                match life::receive(&mut self.commands, self.life.ends()) {
+                    Ok(command) => command.map(Happening::Told),
+                    Err(Due) => Some(Happening::Idle),
+                }
             }
             turn => Some(Happening::Turn(turn)),
         }
@@ -179,6 +202,7 @@ impl Worker {
                 self.prefill(self.pending[place].request, tokens);
             }
             Happening::Turn(Turn::Wait) => {}
+            Happening::Idle => self.unload(),
         }
         self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
         true

@@ -7,6 +7,7 @@ use super::{Order, Worker};
 use crate::cache::SlotId;
 use crate::error::GenerateError;
 use crate::request::{Event, Finish};
+use crate::sample::Choice;
 use crate::session::{RunError, Step};
 
 impl Worker {
@@ -14,6 +15,13 @@ impl Worker {
     pub(super) fn start(&mut self, order: Order) {
         if order.events.is_closed() {
             // Nobody waits for it, so it takes nothing from whoever comes next.
+            return;
+        }
+        if order.ahead.is_some() && self.life.unloaded() {
+            return Self::refuse_ahead(order);
+        }
+        if let Err(error) = self.wake() {
+            drop(order.events.send(Err(GenerateError::Load(error))));
             return;
         }
         let prompt = order.request.prompt.clone();
@@ -100,11 +108,11 @@ impl Worker {
         if job.limit == 0 {
             return self.finish(slot, Finish::Length);
         }
-        let token = job.sampler.choose(self.session.logits(0), &mut self.scratch);
+        let choice = job.sampler.choose(self.session.logits(0), &mut self.scratch);
         let swap = self.slots.promote(slot);
         self.regroup();
         if self.swap(swap) {
-            self.deliver(slot, token);
+            self.deliver(slot, choice);
         }
     }
 
@@ -123,10 +131,12 @@ impl Worker {
         let mut chosen = std::mem::take(&mut self.chosen);
         for row in 0..self.steps.len() {
             let slot = self.slots.slot(row);
-            chosen.push((slot, self.choose(slot, row)));
+            if let Some(choice) = self.choose(slot, row) {
+                chosen.push((slot, choice));
+            }
         }
-        for (slot, token) in chosen.drain(..) {
-            self.deliver(slot, token);
+        for (slot, choice) in chosen.drain(..) {
+            self.deliver(slot, choice);
         }
         self.chosen = chosen;
     }
@@ -137,8 +147,9 @@ impl Worker {
         for (slot, step) in slots.into_iter().zip(self.steps.clone()) {
             match self.session.prefill(self.slots.row(slot), step.past, &[step.token]) {
                 Ok(()) => {
-                    let token = self.choose(slot, 0);
-                    self.deliver(slot, token);
+                    if let Some(choice) = self.choose(slot, 0) {
+                        self.deliver(slot, choice);
+                    }
                 }
                 Err(error) => self.fail(slot, error),
             }
@@ -146,22 +157,22 @@ impl Worker {
     }
 
     /// Notes that a row's token is computed, and chooses the next.
-    fn choose(&mut self, slot: SlotId, row: usize) -> Option<u32> {
+    fn choose(&mut self, slot: SlotId, row: usize) -> Option<Result<Choice, GenerateError>> {
         let job = self.jobs[slot].as_mut()?;
         self.slots.extend(slot, job.next.as_slice());
-        job.sampler.choose(self.session.logits(row), &mut self.scratch)
+        Some(job.sampler.choose(self.session.logits(row), &mut self.scratch))
     }
 
-    fn deliver(&mut self, slot: SlotId, token: Option<u32>) {
+    fn deliver(&mut self, slot: SlotId, choice: Result<Choice, GenerateError>) {
         let Some(job) = self.jobs[slot].as_mut() else { return };
-        match token.map(|token| job.take(token)) {
-            Some(Told::More) => {}
-            Some(Told::Stop) => self.finish(slot, Finish::Stop),
-            Some(Told::Full) => self.finish(slot, Finish::Length),
-            Some(Told::Left) => drop(self.leave(slot)),
-            None => {
+        match choice.map(|choice| job.take(choice)) {
+            Ok(Told::More) => {}
+            Ok(Told::Stop) => self.finish(slot, Finish::Stop),
+            Ok(Told::Full) => self.finish(slot, Finish::Length),
+            Ok(Told::Left) => drop(self.leave(slot)),
+            Err(error) => {
                 if let Some(job) = self.leave(slot) {
-                    job.fail(GenerateError::NoLogits);
+                    job.fail(error);
                 }
             }
         }
@@ -190,6 +201,9 @@ impl Worker {
         let job = self.jobs[slot].take()?;
         if job.once {
             self.slots.leave_behind(slot);
+        }
+        if !job.ahead {
+            self.life.used(job.request.keep_alive);
         }
         let swap = self.slots.finish(slot, Instant::now());
         self.regroup();

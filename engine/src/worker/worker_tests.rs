@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
 
 use super::*;
+use crate::config::KeepAlive;
 use crate::request::{Finish, Sampling, Usage};
 use crate::session::mock::{self, BLANK, Mock, POISON, Run, answer};
 
@@ -32,7 +33,10 @@ impl Bench {
         let board = Arc::new(Board::new(slots, CONTEXT, Arc::default()));
         let budget = Budget::new(bytes, PER_TOKEN, CONTEXT, slots, 1);
         let facts = Facts { eos: vec![mock::VOCAB - 3], kv_bytes_per_token: PER_TOKEN };
-        let worker = Worker::new(Box::new(mock), orders, board, budget, facts);
+        let mock_again = move || Box::new(Mock::new(slots as usize, 64)) as Box<dyn Session>;
+        let again = move || Ok((mock_again(), crate::memory::Holdings::default()));
+        let life = Life::new(KeepAlive::Always, Box::new(again));
+        let worker = Worker::new(Box::new(mock), orders, board, budget, (facts, life));
         Self { worker, commands, runs, orders: 0 }
     }
 
@@ -111,13 +115,7 @@ impl Bench {
 }
 
 pub(super) fn request(prompt: &[u32], max_tokens: u32) -> Generate {
-    Generate {
-        prompt: prompt.into(),
-        max_tokens,
-        sampling: Sampling::greedy(),
-        stop_tokens: Vec::new(),
-        ignore_eos: false,
-    }
+    Generate { prompt: prompt.into(), max_tokens, sampling: Sampling::greedy(), ..Generate::default() }
 }
 
 /// Tokens told so far, and how it ended.
@@ -136,6 +134,7 @@ pub(super) fn hear(events: &mut Events) -> Heard {
         match event {
             Ok(Event::Started { cached, .. }) => heard.cached = cached,
             Ok(Event::Prefilled) => heard.prefilled = true,
+            Ok(Event::Logprobs(_)) => {}
             Ok(Event::Token(token)) => heard.tokens.push(token),
             Ok(Event::Done { reason, usage }) => heard.done = Some((reason, usage)),
             Err(error) => heard.error = Some(error),
@@ -438,4 +437,16 @@ fn memory_is_looked_at_when_nothing_runs_and_a_leak_is_told() {
     // Nothing has run since: there is nothing to look at.
     bench.worker.rest();
     assert_eq!(meter.read().leak.samples, 50);
+}
+
+#[test]
+fn an_answer_ends_no_sooner_than_it_may() {
+    let mut bench = Bench::new(1);
+    let prompt = prompt(31, 20);
+    bench.worker.facts.eos = vec![answer(&prompt, 1)[0]];
+    let mut events = bench.order(Generate { min_tokens: 3, ..request(&prompt, 8) }, 30);
+    bench.work();
+    let heard = hear(&mut events);
+    assert!(heard.tokens.len() >= 3, "{heard:?}");
+    assert!(!heard.tokens[..3].contains(&bench.worker.facts.eos[0]), "{heard:?}");
 }

@@ -11,6 +11,10 @@ mod demo;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
+mod idle;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod requests;

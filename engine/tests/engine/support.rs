@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use plimsoll_engine::{
-    ContextLimit, Device, Engine, EngineConfig, Event, Finish, Generate, GenerateError, MemoryLimit,
-    ModelPaths, Sampling, Usage,
+    ContextLimit, Device, Engine, EngineConfig, Event, Finish, Generate, GenerateError, KeepAlive,
+    MemoryLimit, ModelPaths, Sampling, Usage,
 };
 use serde_json::Value;
 
@@ -49,6 +49,7 @@ pub(crate) fn config(folder: PathBuf) -> EngineConfig {
         threads: Some(1),
         onnxruntime: runtime(),
         queue: 16,
+        keep_alive: KeepAlive::Always,
     }
 }
 
@@ -72,8 +73,8 @@ pub(crate) fn greedy(prompt: &[u32], max_tokens: u32) -> Generate {
         prompt: prompt.into(),
         max_tokens,
         sampling: Sampling::greedy(),
-        stop_tokens: Vec::new(),
         ignore_eos: true,
+        ..Generate::default()
     }
 }
 
@@ -86,7 +87,7 @@ pub(crate) async fn run(engine: &Engine, request: Generate) -> Result<Answer, Ge
     while let Some(event) = generation.next().await {
         match event? {
             Event::Started { cached: tokens, .. } => cached = Some(tokens),
-            Event::Prefilled => {}
+            Event::Prefilled | Event::Logprobs(_) => {}
             Event::Token(token) => made.push(token),
             Event::Done { reason, usage } => {
                 let cached = cached.unwrap();

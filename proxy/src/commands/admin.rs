@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use plimsoll_proxy::config::{Config, Listen};
@@ -39,16 +39,43 @@ pub(crate) struct Sidecar {
     runtime: tokio::runtime::Runtime,
 }
 
+/// An answer of the admin listener.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+/// A question to the admin listener.
+pub(crate) struct Question {
+    pub(crate) method: Method,
+    /// With its slash.
+    pub(crate) path: String,
+    /// Null: no body.
+    pub(crate) body: Value,
+    pub(crate) patience: Duration,
+}
+
 impl Sidecar {
-    /// The JSON at a path.
-    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+    /// Asks, and waits for the answer. An answer that is a refusal is an answer too, where it is JSON.
+    pub(crate) fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
         let Self { url, token, runtime } = self;
         runtime.block_on(async {
-            let reading = get(url, token.as_deref(), path);
-            tokio::time::timeout(PATIENCE, reading)
+            let asking = ask(url, token.as_deref(), question);
+            tokio::time::timeout(question.patience, asking)
                 .await
-                .unwrap_or_else(|_| bail!("no answer from `{url}` within {} s", PATIENCE.as_secs()))
+                .unwrap_or_else(|_| bail!("no answer from `{url}` within {} s", question.patience.as_secs()))
         })
+    }
+
+    /// The JSON at a path.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let (method, path) = (Method::GET, path.to_owned());
+        let answer = self.ask(&Question { method, path, body: Value::Null, patience: PATIENCE })?;
+        match (answer.status, answer.body["error"]["message"].as_str()) {
+            (StatusCode::OK, _) => Ok(answer.body),
+            (_, Some(message)) => bail!("{message}"),
+            (status, None) => bail!("`{}` answers {status}, which no admin listener does", self.url),
+        }
     }
 
     /// What it is doing.
@@ -86,17 +113,25 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     if all { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()) } else { address }
 }
 
-async fn get(admin: &str, token: Option<&str>, path: &str) -> anyhow::Result<Value> {
-    let uri: Uri = format!("{admin}{path}").parse().with_context(|| format!("`{admin}` is no URL"))?;
+async fn ask(admin: &str, token: Option<&str>, question: &Question) -> anyhow::Result<Answer> {
+    let uri: Uri =
+        format!("{admin}{}", question.path).parse().with_context(|| format!("`{admin}` is no URL"))?;
     if uri.scheme_str() != Some("http") {
         bail!("`{admin}` is no address of an admin listener: it starts with http://");
     }
-    let mut request = Request::get(uri);
+    let mut request = Request::builder().method(&question.method).uri(uri);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let request = request.body(Empty::new()).context("the token cannot be sent")?;
+    let body = match &question.body {
+        Value::Null => Bytes::new(),
+        body => {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            body.to_string().into()
+        }
+    };
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let request = request.body(Full::new(body)).context("the token cannot be sent")?;
     let answer = client
         .request(request)
         .await
@@ -106,14 +141,13 @@ async fn get(admin: &str, token: Option<&str>, path: &str) -> anyhow::Result<Val
         bail!("`{admin}` asks for its token: say `--token`, the value of `listen.admin_token`");
     }
     let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("`{admin}` broke off: {error}"))?.to_bytes();
-    let value = serde_json::from_slice::<Value>(&body);
-    match (status, value) {
-        (StatusCode::OK, Ok(value)) => Ok(value),
-        (StatusCode::OK, Err(_)) => bail!("`{admin}` does not answer with a sidecar's state"),
-        (status, value) => match value.ok().as_ref().and_then(|value| value["error"]["message"].as_str()) {
-            Some(message) => bail!("{message}"),
-            None => bail!("`{admin}` answers {status}, which no admin listener does"),
-        },
-    }
+    let body = body.map_err(|error| anyhow::anyhow!("`{admin}` broke off: {error}"))?;
+    let body: Value = match serde_json::from_slice(&body.to_bytes()) {
+        Ok(body) => body,
+        Err(_) if !status.is_success() => bail!("`{admin}` answers {status}, which no admin listener does"),
+        Err(error) => {
+            return Err(error).with_context(|| format!("`{admin}` does not answer as a sidecar does"));
+        }
+    };
+    Ok(Answer { status, body })
 }

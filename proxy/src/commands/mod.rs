@@ -9,6 +9,7 @@ pub(crate) mod policy;
 pub(crate) mod ps;
 pub(crate) mod serve;
 pub(crate) mod top;
+pub(crate) mod slots;
 pub(crate) mod validate;
 
 use std::fmt::Display;

@@ -42,6 +42,7 @@ pub use documents::{Included, has_cases, is_policies, policies_of};
 pub use faults::{Fault, Faults};
 pub use include::is_cases;
 pub use restart::needs_restart;
+pub use scalar::Lifetime;
 pub use schema::schema;
 pub use secret::Secret;
 pub use valid::{

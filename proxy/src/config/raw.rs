@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
-use super::scalar::{Size, SizeOrShare, Time, TokensOrAuto};
+use super::scalar::{Lifetime, Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
 pub(super) use kept::{Artifacts, Checkpoints};
 
@@ -149,6 +149,12 @@ pub(super) struct Engine {
     /// Requests that may wait for memory before the next is refused. Default 256.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) queue: u32,
+    /// How long an idle model stays loaded: `5m`, 0 (not at all) or -1 (for ever). Default `5m`. Unloaded, it holds no
+    /// weights and no conversations; the next request loads it again.
+    pub(super) keep_alive: Lifetime,
+    /// Folder of saved conversations, made when the first is saved. Default null: none can be saved.
+    #[schemars(example = &"checkpoints")]
+    pub(super) checkpoints: Option<String>,
 }
 
 impl Default for Engine {
@@ -162,6 +168,8 @@ impl Default for Engine {
             slots: 8,
             threads: None,
             queue: 256,
+            keep_alive: "5m".into(),
+            checkpoints: None,
         }
     }
 }

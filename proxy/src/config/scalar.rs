@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
+use plimsoll_engine::KeepAlive;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,41 @@ pub(super) struct Size(pub(super) Word);
 /// A time with its unit: `30s`, `5m`, `500ms`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Time(pub(super) String);
+
+/// How long something is kept: a time, a number of seconds, or a negative number for ever.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Lifetime {
+    /// Seconds.
+    Seconds(i64),
+    /// A time such as `5m`.
+    Text(String),
+}
+
+impl From<&str> for Lifetime {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl Lifetime {
+    /// The time; `None` where the text is none.
+    pub fn read(&self) -> Option<KeepAlive> {
+        let seconds = |seconds: i64| {
+            u64::try_from(seconds).map_or(KeepAlive::Always, |s| KeepAlive::For(Duration::from_secs(s)))
+        };
+        match self {
+            Self::Seconds(number) => Some(seconds(*number)),
+            Self::Text(text) => match text.trim().parse() {
+                Ok(number) => Some(seconds(number)),
+                Err(_) if text.starts_with('-') => {
+                    humantime::parse_duration(&text[1..]).ok().map(|_| KeepAlive::Always)
+                }
+                Err(_) => humantime::parse_duration(text).ok().map(KeepAlive::For),
+            },
+        }
+    }
+}
 
 /// A number of tokens, or `auto`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -134,6 +170,7 @@ macro_rules! schema {
 
 schema!(Size, { "type": ["string", "integer"], "minimum": 0, "examples": ["32MiB"] });
 schema!(Time, { "type": "string", "examples": ["30s"] });
+schema!(Lifetime, { "type": ["string", "integer"], "examples": ["5m", 0, -1] });
 schema!(TokensOrAuto, { "type": ["string", "integer"], "minimum": 0, "examples": ["auto", 4096] });
 schema!(SizeOrShare, { "type": ["string", "integer"], "minimum": 0, "examples": ["auto", "6GiB", "80%"] });
 
@@ -165,6 +202,16 @@ mod tests {
     fn a_time_needs_its_unit() {
         assert_eq!(Time("500ms".to_owned()).duration(), Some(Duration::from_millis(500)));
         assert_eq!(Time("30".to_owned()).duration(), None);
+    }
+
+    #[test]
+    fn a_lifetime_may_be_endless() {
+        let read = |text: &str| Lifetime::from(text).read();
+        assert_eq!(read("5m"), Some(KeepAlive::For(Duration::from_secs(300))));
+        assert_eq!(read("0"), Some(KeepAlive::For(Duration::ZERO)));
+        assert_eq!((read("-1"), read("-5m")), (Some(KeepAlive::Always), Some(KeepAlive::Always)));
+        assert_eq!(Lifetime::Seconds(30).read(), Some(KeepAlive::For(Duration::from_secs(30))));
+        assert_eq!((read("soon"), read("-soon"), read("")), (None, None, None));
     }
 
     #[test]

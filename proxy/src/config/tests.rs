@@ -68,6 +68,8 @@ fn defaults_are_those_of_the_design() {
           slots: 8
           threads: ~
           queue: 256
+          keep_alive: 5m
+          checkpoints: ~
     routes:
       - name: r
         upstream: a

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::GlobMatcher;
+use plimsoll_engine::KeepAlive;
 use plimsoll_policies::config::Step;
 
 use super::choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
@@ -79,6 +80,10 @@ pub struct EngineUpstream {
     pub threads: Option<u32>,
     /// Requests that may wait for memory.
     pub queue: usize,
+    /// How long an idle model stays loaded.
+    pub keep_alive: KeepAlive,
+    /// Folder of saved conversations; `None`: none are saved.
+    pub checkpoints: Option<PathBuf>,
 }
 
 /// Folders of a model.

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Response;
-use plimsoll_engine::text::{Piece, StopScanner, TextStream, ToolCallFormat, ToolCallParser};
-use plimsoll_engine::{Event, Finish, Generate, GenerateError, Generation, Tag};
+use plimsoll_engine::text::{Piece, StopScanner, Text, TextStream, ToolCallFormat, ToolCallParser};
+use plimsoll_engine::{Event, Finish, Generate, GenerateError, Generation, Logprobs, Tag};
 use tower::BoxError;
 
 use crate::admit::Run;
 use crate::body::Body;
 use crate::live::Embedded;
 use crate::stamp;
-use crate::stream::{self, Collected, Kind, Reply};
+use crate::stream::{self, Collected, Kind, Likelihood, Reply};
 use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation, Said};
 
 use super::EngineFailed;
@@ -32,6 +32,8 @@ pub struct Part {
     pub tokens: Vec<u32>,
     /// Text and tool calls.
     pub pieces: Vec<Piece>,
+    /// How likely the tokens were, where that was asked for.
+    pub logprobs: Vec<Likelihood>,
 }
 
 /// How an answer ended, and what it took, in tokens.
@@ -66,6 +68,7 @@ fn reply(run: &Run) -> Reply {
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         model: run.engine.name.clone(),
         include_usage: run.options.include_usage,
+        logprobs: run.options.logprobs.is_some(),
         prompt_ids: run.options.return_token_ids.then(|| run.prompt.clone()),
         collected: Collected::default(),
     }
@@ -78,6 +81,9 @@ pub struct Answer {
     stops: StopScanner,
     calls: Option<ToolCallParser>,
     meter: Meter,
+    text: Arc<Text>,
+    /// Of the token that comes next.
+    logprobs: Option<Logprobs>,
     /// Why the answer ended; nothing is generated any more.
     finish: Option<&'static str>,
 }
@@ -94,6 +100,10 @@ impl Answer {
             sampling: options.sampling,
             stop_tokens: options.stop_tokens,
             ignore_eos: options.ignore_eos,
+            logprobs: options.logprobs,
+            min_tokens: options.min_tokens,
+            grammar: run.grammar,
+            keep_alive: options.keep_alive,
         };
         Self {
             generation: Some(run.engine.engine.generate_tagged(request, run.permit, meter.tag())),
@@ -101,6 +111,8 @@ impl Answer {
             stops: text.stops(options.stop),
             calls: calls.map(ToolCallFormat::parser),
             meter,
+            text,
+            logprobs: None,
             finish: None,
         }
     }
@@ -111,6 +123,7 @@ impl Answer {
             match generation.next().await.transpose() {
                 Ok(Some(Event::Started { cached, slot, .. })) => self.meter.started(cached, slot),
                 Ok(Some(Event::Prefilled)) => self.meter.prefilled(),
+                Ok(Some(Event::Logprobs(logprobs))) => self.logprobs = Some(logprobs),
                 Ok(Some(Event::Token(token))) => return Ok(Step::Part(self.token(token))),
                 Ok(Some(Event::Done { reason, .. })) => return Ok(Step::Part(self.done(reason))),
                 Ok(None) => return Err(self.failed(GenerateError::Gone)),
@@ -130,7 +143,8 @@ impl Answer {
             pieces.extend(self.last_pieces());
         }
         self.meter.said(&pieces);
-        Part { tokens: vec![token], pieces }
+        let told = self.logprobs.take().map(|told| Likelihood::new(&told, &self.text));
+        Part { tokens: vec![token], pieces, logprobs: told.into_iter().collect() }
     }
 
     /// The model is done: what was held back goes out.
@@ -142,7 +156,7 @@ impl Answer {
         let mut pieces = self.pieces(text);
         pieces.extend(self.last_pieces());
         self.meter.said(&pieces);
-        Part { tokens: Vec::new(), pieces }
+        Part { pieces, ..Part::default() }
     }
 
     fn pieces(&mut self, text: String) -> Vec<Piece> {

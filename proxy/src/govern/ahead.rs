@@ -148,7 +148,7 @@ impl Next {
 async fn prefill(engine: &Embedded, next: &Conversation, sent: &Conversation) {
     let (Ok(prompt), Ok(sent)) = (engine.counter.ids(next), engine.counter.ids(sent)) else { return };
     let (sampling, tokens) = (Sampling::greedy(), prompt.len());
-    let request = Generate { prompt, max_tokens: 0, sampling, stop_tokens: Vec::new(), ignore_eos: true };
+    let request = Generate { prompt, max_tokens: 0, sampling, ignore_eos: true, ..Generate::default() };
     let Ok(mut generation) = engine.engine.prepare(request, Some(sent), None) else { return };
     while let Some(Ok(event)) = generation.next().await {
         if let Event::Done { reason, usage } = event {

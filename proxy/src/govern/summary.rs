@@ -129,13 +129,7 @@ async fn by_engine(
         return Err(Failure::lasting("span_too_long"));
     }
     let input_tokens = prompt.len() as u64;
-    let request = Generate {
-        prompt,
-        max_tokens,
-        sampling: Sampling::greedy(),
-        stop_tokens: Vec::new(),
-        ignore_eos: false,
-    };
+    let request = Generate { prompt, max_tokens, sampling: Sampling::greedy(), ..Generate::default() };
     let refused = |error: AdmitError| match error {
         AdmitError::TooLarge { .. } => Failure::lasting("no_memory"),
         _ => Failure::passing("no_memory"),
@@ -165,6 +159,8 @@ async fn by_engine(
         match event.map_err(|_| Failure::passing("engine_failed"))? {
             Event::Started { cached, computed, .. } => call.prefill(cached.into(), computed.into()),
             Event::Prefilled => call.prefilled(),
+            // Not asked for.
+            Event::Logprobs(_) => {}
             Event::Token(token) => {
                 call.token();
                 tokens.push(token);

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use plimsoll_engine::Sampling;
+use plimsoll_engine::{Format, KeepAlive, Sampling};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use thiserror::Error;
 
+use crate::config::Lifetime;
 use crate::cut::cut;
 use crate::telemetry::Settings;
 
@@ -16,6 +17,9 @@ const CONTENT: [&str; 3] = ["messages", "tools", "prompt"];
 
 /// At most this many stop strings, as many as OpenAI's API and some more.
 const MAX_STOPS: usize = 16;
+
+/// At most this many of the likeliest tokens are told, as many as OpenAI's API.
+const MOST_LOGPROBS: u32 = 20;
 
 /// The request fields as they stand in the body; every one may be absent or null.
 #[derive(Debug, Default, Deserialize)]
@@ -44,7 +48,18 @@ struct Raw {
     tool_choice: Option<serde_json::Value>,
     response_format: Option<ResponseFormat>,
     functions: Option<IgnoredAny>,
+    function_call: Option<serde_json::Value>,
+    parallel_tool_calls: Option<bool>,
+    modalities: Option<Vec<String>>,
+    audio: Option<IgnoredAny>,
+    structured_outputs: Option<IgnoredAny>,
+    guided_json: Option<IgnoredAny>,
+    guided_regex: Option<IgnoredAny>,
+    guided_choice: Option<IgnoredAny>,
+    guided_grammar: Option<IgnoredAny>,
+    min_tokens: Option<u32>,
     ignore_eos: Option<bool>,
+    keep_alive: Option<Lifetime>,
     return_token_ids: Option<bool>,
 }
 
@@ -56,6 +71,12 @@ struct StreamOptions {
 #[derive(Debug, Deserialize)]
 struct ResponseFormat {
     r#type: String,
+    json_schema: Option<JsonSchema>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JsonSchema {
+    schema: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,12 +113,20 @@ pub struct Options {
     pub max_tokens: Option<u32>,
     /// How the next token is chosen.
     pub sampling: Sampling,
+    /// Tell how likely each token was, with so many of the likeliest in its place.
+    pub logprobs: Option<u32>,
+    /// Tokens before which the answer does not end by itself (vLLM's extension).
+    pub min_tokens: u32,
+    /// What the answer must be; `None`: any text.
+    pub format: Option<Box<Format>>,
     /// Strings that end the answer.
     pub stop: Vec<String>,
     /// Tokens that end the answer, beside the model's own.
     pub stop_tokens: Vec<u32>,
     /// Go on past the end-of-sequence token (vLLM's extension).
     pub ignore_eos: bool,
+    /// How long the model stays loaded afterwards (Ollama's field); `None`: as it is configured.
+    pub keep_alive: Option<KeepAlive>,
     /// Give token ids beside the text (vLLM's extension).
     pub return_token_ids: bool,
     /// Read tool calls out of the answer.
@@ -199,10 +228,62 @@ impl Raw {
             stop,
             stop_tokens: self.stop_token_ids.clone().unwrap_or_default(),
             ignore_eos: self.ignore_eos.unwrap_or(false),
+            keep_alive: self.keep_alive.as_ref().map(keep_alive).transpose()?,
             return_token_ids: self.return_token_ids.unwrap_or(false),
             tool_calls,
+            logprobs: self.logprobs()?,
+            min_tokens: self.min_tokens(max_tokens)?,
+            format: self.format()?.map(Box::new),
             sampling: self.sampling(default)?,
         })
+    }
+
+    /// Chat asks by a flag and a number, legacy completions by a number alone.
+    fn logprobs(&self) -> Result<Option<u32>, OptionError> {
+        let top = self.top_logprobs.filter(|&top| top > 0);
+        let asked = match &self.logprobs {
+            None | Some(serde_json::Value::Null | serde_json::Value::Bool(false)) if top.is_some() => {
+                return Err(OptionError::new("top_logprobs", "`top_logprobs` needs `logprobs: true`"));
+            }
+            None | Some(serde_json::Value::Null | serde_json::Value::Bool(false)) => return Ok(None),
+            Some(serde_json::Value::Bool(true)) => Some(top.unwrap_or(0)),
+            Some(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
+        };
+        let param = if top.is_some() { "top_logprobs" } else { "logprobs" };
+        match asked {
+            Some(asked) if asked <= MOST_LOGPROBS => Ok(Some(asked)),
+            _ => Err(OptionError::new(
+                param,
+                format!("`{param}` must be true, false or a number from 0 to {MOST_LOGPROBS}"),
+            )),
+        }
+    }
+
+    fn min_tokens(&self, max_tokens: Option<u32>) -> Result<u32, OptionError> {
+        let least = self.min_tokens.unwrap_or(0);
+        if max_tokens.is_some_and(|most| least > most) {
+            return Err(OptionError::new(
+                "min_tokens",
+                format!("`min_tokens` is {least}, above `max_tokens`"),
+            ));
+        }
+        if least > 0 && self.response_format.as_ref().is_some_and(|format| format.r#type != "text") {
+            let message = "`min_tokens` has no place beside `response_format`: the format decides where the answer ends";
+            return Err(OptionError::new("min_tokens", message));
+        }
+        Ok(least)
+    }
+
+    fn format(&mut self) -> Result<Option<Format>, OptionError> {
+        let Some(format) = self.response_format.take() else { return Ok(None) };
+        let wrong = |message: &str| Err(OptionError::new("response_format", message));
+        match (format.r#type.as_str(), format.json_schema.and_then(|json| json.schema)) {
+            ("text", _) => Ok(None),
+            ("json_object", _) => Ok(Some(Format::JsonObject)),
+            ("json_schema", Some(schema)) => Ok(Some(Format::JsonSchema(schema))),
+            ("json_schema", None) => wrong("`response_format`: `json_schema.schema` is missing"),
+            _ => wrong("`response_format.type` must be `text`, `json_object` or `json_schema`"),
+        }
     }
 
     fn sampling(&self, default: &Sampling) -> Result<Sampling, OptionError> {
@@ -241,19 +322,44 @@ impl Raw {
         if self.suffix.as_ref().is_some_and(|s| !s.is_empty()) {
             return unserved("suffix", "filling in");
         }
-        if !matches!(self.logprobs, None | Some(serde_json::Value::Bool(false) | serde_json::Value::Null))
-            || self.top_logprobs.is_some_and(|n| n > 0)
-        {
-            return unserved("logprobs", "telling log probabilities");
+        if self.parallel_tool_calls == Some(false) {
+            return unserved("parallel_tool_calls", "one call at most");
         }
-        if self.response_format.as_ref().is_some_and(|f| f.r#type != "text") {
-            return unserved("response_format", "an answer bound to a format");
+        let guides = [
+            ("structured_outputs", &self.structured_outputs),
+            ("guided_json", &self.guided_json),
+            ("guided_regex", &self.guided_regex),
+            ("guided_choice", &self.guided_choice),
+            ("guided_grammar", &self.guided_grammar),
+        ];
+        if let Some((param, _)) = guides.iter().find(|(_, guide)| guide.is_some()) {
+            let message = format!("`{param}` is another server's form: send `response_format`");
+            return Err(OptionError::new(param, message));
+        }
+        if self.modalities.iter().flatten().any(|modality| modality != "text") {
+            return unserved("modalities", "anything but text");
+        }
+        if self.audio.is_some() {
+            return unserved("audio", "anything but text");
+        }
+        let called = self.function_call.as_ref().and_then(serde_json::Value::as_str);
+        if self.function_call.is_some() && !matches!(called, Some("auto" | "none")) {
+            return Err(OptionError::new(
+                "function_call",
+                "`function_call` is the old form: send `tool_choice`",
+            ));
         }
         if self.functions.is_some() {
             return Err(OptionError::new("functions", "`functions` is the old form: send `tools`"));
         }
         Ok(())
     }
+}
+
+fn keep_alive(given: &Lifetime) -> Result<KeepAlive, OptionError> {
+    let wanted =
+        "`keep_alive` must be a time such as `5m`, a number of seconds, 0 (not at all) or -1 (for ever)";
+    given.read().ok_or_else(|| OptionError::new("keep_alive", wanted))
 }
 
 fn tool_calls_wanted(choice: Option<&serde_json::Value>) -> Result<bool, OptionError> {
@@ -323,6 +429,22 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_kept_as_ollama_spells_it() {
+        let minutes = |minutes: u64| Some(KeepAlive::For(std::time::Duration::from_secs(60 * minutes)));
+        for (json, kept) in [
+            ("{}", None),
+            (r#"{"keep_alive":"5m"}"#, minutes(5)),
+            (r#"{"keep_alive":600}"#, minutes(10)),
+            (r#"{"keep_alive":"600"}"#, minutes(10)),
+            (r#"{"keep_alive":0}"#, minutes(0)),
+            (r#"{"keep_alive":-1}"#, Some(KeepAlive::Always)),
+            (r#"{"keep_alive":"-1m"}"#, Some(KeepAlive::Always)),
+        ] {
+            assert_eq!(read(json).unwrap().keep_alive, kept, "{json}");
+        }
+    }
+
+    #[test]
     fn faults_name_their_field() {
         for (json, param) in [
             (r#"{"temperature":"hot"}"#, "temperature"),
@@ -332,10 +454,23 @@ mod tests {
             (r#"{"n":2}"#, "n"),
             (r#"{"stop":[""]}"#, "stop"),
             (r#"{"stream_options":{"include_usage":1}}"#, "stream_options.include_usage"),
-            (r#"{"response_format":{"type":"json_object"}}"#, "response_format"),
+            (r#"{"response_format":{"type":"xml"}}"#, "response_format"),
+            (r#"{"response_format":{"type":"json_schema"}}"#, "response_format"),
+            (r#"{"parallel_tool_calls":false}"#, "parallel_tool_calls"),
+            (r#"{"guided_json":{"type":"object"}}"#, "guided_json"),
+            (r#"{"structured_outputs":{"json":{}}}"#, "structured_outputs"),
+            (r#"{"modalities":["text","audio"]}"#, "modalities"),
+            (r#"{"function_call":{"name":"f"}}"#, "function_call"),
+            (r#"{"min_tokens":9,"max_tokens":5}"#, "min_tokens"),
+            (r#"{"min_tokens":9,"response_format":{"type":"json_object"}}"#, "min_tokens"),
             (r#"{"tool_choice":"required"}"#, "tool_choice"),
             (r#"{"logit_bias":{"a":1}}"#, "logit_bias"),
-            (r#"{"logprobs":true}"#, "logprobs"),
+            (r#"{"logprobs":21}"#, "logprobs"),
+            (r#"{"logprobs":"yes"}"#, "logprobs"),
+            (r#"{"logprobs":true,"top_logprobs":21}"#, "top_logprobs"),
+            (r#"{"top_logprobs":2}"#, "top_logprobs"),
+            (r#"{"keep_alive":"soon"}"#, "keep_alive"),
+            (r#"{"keep_alive":true}"#, "keep_alive"),
         ] {
             let error = read(json).unwrap_err();
             assert_eq!(error.param, param, "{json}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use plimsoll_engine::text::Piece;
 use serde_json::{Map, Value, json};
 
+use super::logprobs::{self, Likelihood};
 use crate::forward::{End, Part};
 
 /// Which of OpenAI's two completion APIs asks.
@@ -30,6 +31,8 @@ pub struct Reply {
     pub include_usage: bool,
     /// The prompt's token ids, where the client asked for token ids (vLLM's `return_token_ids`).
     pub prompt_ids: Option<Arc<[u32]>>,
+    /// Whether log probabilities were asked for.
+    pub logprobs: bool,
     /// What has come so far, for an answer in one piece.
     pub collected: Collected,
 }
@@ -40,6 +43,9 @@ pub struct Collected {
     text: String,
     calls: Vec<ToolCall>,
     tokens: Vec<u32>,
+    logprobs: Vec<Likelihood>,
+    /// Characters of the tokens whose log probabilities were sent.
+    offset: usize,
 }
 
 #[derive(Debug)]
@@ -54,6 +60,7 @@ impl Reply {
     /// Adds a part to the whole.
     pub fn collect(&mut self, part: Part) {
         self.collected.tokens.extend(part.tokens);
+        self.collected.logprobs.extend(part.logprobs);
         for piece in part.pieces {
             match piece {
                 Piece::Text(text) => self.collected.text.push_str(&text),
@@ -85,13 +92,15 @@ impl Reply {
         Value::Object(answer)
     }
 
-    fn choice(self, end: &End) -> Value {
+    fn choice(mut self, end: &End) -> Value {
         let finish = self.finish(end);
+        let likelihoods = std::mem::take(&mut self.collected.logprobs);
+        let logprobs = self.likelihoods(&likelihoods);
         let mut choice = match self.kind {
             Kind::Chat => json!({"index": 0, "message": message(&self.id, &self.collected)}),
             Kind::Text => json!({"index": 0, "text": self.collected.text}),
         };
-        choice["logprobs"] = Value::Null;
+        choice["logprobs"] = logprobs;
         choice["finish_reason"] = finish.into();
         if let Some(ids) = &self.prompt_ids {
             choice["token_ids"] = json!(self.collected.tokens);
@@ -107,7 +116,8 @@ impl Reply {
         if self.kind == Kind::Text {
             return Vec::new();
         }
-        let mut chunk = self.chunk(&json!({"role": "assistant", "content": ""}), None, &[]);
+        let delta = json!({"role": "assistant", "content": ""});
+        let mut chunk = self.chunk(&delta, None, &[], Value::Null);
         if let Some(ids) = &self.prompt_ids {
             chunk["prompt_token_ids"] = json!(&ids[..]);
         }
@@ -117,6 +127,7 @@ impl Reply {
     /// The chunks of a part.
     pub fn chunks(&mut self, part: &Part) -> Vec<Value> {
         let mut tokens = &part.tokens[..];
+        let mut logprobs = self.likelihoods(&part.logprobs);
         let mut chunks = Vec::with_capacity(part.pieces.len());
         for piece in &part.pieces {
             let delta = match piece {
@@ -137,12 +148,13 @@ impl Reply {
                 let (name, arguments) = (String::new(), String::new());
                 self.collected.calls.push(ToolCall { name, arguments, whole: false });
             }
-            chunks.push(self.chunk(&delta, None, tokens));
+            chunks.push(self.chunk(&delta, None, tokens, logprobs.take()));
             tokens = &[];
         }
-        // Tokens whose text is held back still go out where the client asked for ids.
-        if chunks.is_empty() && self.prompt_ids.is_some() && !tokens.is_empty() {
-            chunks.push(self.chunk(&self.text_delta(""), None, tokens));
+        // Tokens whose text is held back still go out where the client asked for them.
+        let asked = self.prompt_ids.is_some() || self.logprobs;
+        if chunks.is_empty() && asked && !tokens.is_empty() {
+            chunks.push(self.chunk(&self.text_delta(""), None, tokens, logprobs));
         }
         chunks
     }
@@ -153,13 +165,22 @@ impl Reply {
             Kind::Chat => json!({}),
             Kind::Text => self.text_delta(""),
         };
-        let mut chunks = vec![self.chunk(&last, Some(self.finish(end)), &[])];
+        let mut chunks = vec![self.chunk(&last, Some(self.finish(end)), &[], Value::Null)];
         if self.include_usage {
             let mut chunk = self.frame(self.chunk_object(), json!([]));
             chunk.insert("usage".to_owned(), usage(end));
             chunks.push(Value::Object(chunk));
         }
         chunks
+    }
+
+    /// Null where none were asked for, or none are there.
+    fn likelihoods(&mut self, list: &[Likelihood]) -> Value {
+        match self.kind {
+            _ if !self.logprobs || list.is_empty() => Value::Null,
+            Kind::Chat => logprobs::chat(list),
+            Kind::Text => logprobs::text(list, &mut self.collected.offset),
+        }
     }
 
     fn call_ended(&mut self) {
@@ -181,12 +202,12 @@ impl Reply {
         }
     }
 
-    fn chunk(&self, delta: &Value, finish: Option<&str>, tokens: &[u32]) -> Value {
+    fn chunk(&self, delta: &Value, finish: Option<&str>, tokens: &[u32], logprobs: Value) -> Value {
         let mut choice = match self.kind {
             Kind::Chat => json!({"index": 0, "delta": delta}),
             Kind::Text => json!({"index": 0, "text": delta["text"]}),
         };
-        choice["logprobs"] = Value::Null;
+        choice["logprobs"] = logprobs;
         choice["finish_reason"] = finish.into();
         if self.prompt_ids.is_some() {
             choice["token_ids"] = json!(tokens);

@@ -1,8 +1,12 @@
 //! The embedded engine's settings.
 
+use std::path::PathBuf;
+
+use plimsoll_engine::KeepAlive;
+
 use super::super::path::Path;
 use super::super::raw;
-use super::super::scalar::{Amount, OrAuto};
+use super::super::scalar::{Amount, Lifetime, OrAuto};
 use super::super::valid::{Device, EngineContext, EngineUpstream, Memory, ModelPaths};
 use super::Check;
 
@@ -15,6 +19,9 @@ impl Check<'_> {
         let device = self.device(at.key("device"), &raw.device);
         let memory = self.memory(at.key("memory"), raw);
         let context = self.context(at.key("context"), raw);
+        let keep_alive = self.keep_alive(at.key("keep_alive"), &raw.keep_alive);
+        let checkpoints =
+            raw.checkpoints.as_ref().map(|text| self.checkpoint_folder(at.key("checkpoints"), text));
         let (model, device) = (model?, device?);
         self.folder_of_device(&at.key("model"), &model, device);
         Some(EngineUpstream {
@@ -26,6 +33,8 @@ impl Check<'_> {
             slots: raw.slots,
             threads: raw.threads,
             queue: raw.queue as usize,
+            keep_alive: keep_alive?,
+            checkpoints: checkpoints.flatten(),
         })
     }
 
@@ -72,6 +81,32 @@ impl Check<'_> {
             self.fault(at, format!("`{text}` is not a device"), "one of `auto`, `cpu`, `cuda`, `cuda:0`");
         }
         device
+    }
+
+    fn keep_alive(&mut self, at: Path, raw: &Lifetime) -> Option<KeepAlive> {
+        let read = raw.read();
+        if let (None, Lifetime::Text(text)) = (read, raw) {
+            self.fault(
+                at,
+                format!("`{text}` is not a time"),
+                "`5m`, a number of seconds, 0 (not at all) or -1 (for ever)",
+            );
+        }
+        read
+    }
+
+    /// A folder that may still be missing.
+    fn checkpoint_folder(&mut self, at: Path, text: &str) -> Option<PathBuf> {
+        let path = self.path(text);
+        if text.is_empty() || (path.exists() && !path.is_dir()) {
+            self.fault(
+                at,
+                format!("`{text}` is not a folder"),
+                "the path of a folder; it is made when it is missing",
+            );
+            return None;
+        }
+        Some(path)
     }
 
     fn memory(&mut self, at: Path, raw: &raw::Engine) -> Option<Memory> {
