@@ -5,7 +5,7 @@
 //! moves for it. Each round of calls is appended to the conversation, which runs the rest of the path again; the client
 //! sees one answer: the texts of all rounds, and the usage of all rounds together. Its headers are the first round's.
 //! An answer that calls the client's own tools ends the rounds: the client gets its calls, and the model may read on
-//! when it comes back with their results. After [`MAX_ROUNDS`] rounds further reads are dropped and the answer ends.
+//! when it comes back with their results. After four rounds further reads are dropped and the answer ends.
 
 mod calls;
 mod events;

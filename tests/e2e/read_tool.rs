@@ -249,6 +249,7 @@ fn a_stream_that_just_ends_is_read_to_its_end() {
     let sidecar = Sidecar::start(&config(&mock, ROUTE, ""));
     let mut request = body(&long());
     request["stream"] = true.into();
+    request["stream_options"] = json!({"include_usage": true});
     let text = chat(&sidecar, &request).text();
     assert!(text.contains(r#""content":"done""#) && text.contains(r#""prompt_tokens":7"#), "{text}");
     assert!(!text.contains("plimsoll_read"), "{text}");
