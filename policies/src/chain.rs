@@ -217,6 +217,7 @@ impl Run<'_> {
             tokens: self.tokens,
             limits: self.context.limits,
             room: self.room(),
+            trailing,
             marks: self.chain.guard.marks(reserve.budget.saturating_sub(trailing)),
             summary: self.chain.summarize.map(|params| params.max_tokens_for(self.context.limits.window)),
             weights: &self.weights,
