@@ -271,6 +271,7 @@ impl Run<'_> {
             tokens: self.tokens,
             limits: self.context.limits,
             room: self.room(),
+            trailing,
             marks: self.chain.guard.marks(reserve.budget.saturating_sub(trailing)),
             summary: self
                 .chain

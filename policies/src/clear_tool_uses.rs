@@ -268,8 +268,7 @@ impl<'a> Walk<'a> {
         let tool = call.map(|(_, (_, tool))| *tool).filter(|tool| !tool.is_empty());
         let call = call.map(|(id, (index, _))| (*index, id));
         let (stub, saves) = self.stub(message, tool).unzip();
-        let inputs = || self.emptied(&conversation.messages()[call?.0], call?.1).map(|(_, saves)| saves);
-        let inputs = if stub.is_some() { inputs().unwrap_or_default() } else { 0 };
+        let inputs = call.filter(|_| stub.is_some()).map_or(0, |(index, id)| self.inputs(index, id));
         let saves = saves.unwrap_or_default() + inputs;
         Candidate { index, tool, call, stub, saves, state: State::Recent, stale: false }
     }
@@ -290,6 +289,15 @@ impl<'a> Walk<'a> {
         let stub = message.with_content(&line(tool, weight, id.as_deref()))?;
         let saves = weight.saturating_sub(self.weigh(&stub));
         (saves > 0).then_some((stub, saves))
+    }
+
+    /// What clearing the arguments of a call saves: the same, whatever became of the other calls of its message.
+    fn inputs(&self, index: usize, id: &str) -> Tokens {
+        let message = &self.snapshot.conversation.messages()[index];
+        let Some(_) = message.with_empty_arguments(id).filter(|_| self.params.clear_inputs) else { return 0 };
+        let call = message.tool_calls().iter().find(|call| call.id.as_deref() == Some(id));
+        let text = |text| self.snapshot.counter.text(text);
+        call.map_or(0, |call| text(&call.arguments).saturating_sub(text("{}")))
     }
 
     /// A message without the arguments of a call, and the tokens it saves; none where they stay.

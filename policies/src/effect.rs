@@ -15,6 +15,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) limits: Limits,
     /// Tokens that prompt and output may have together, after `memory_budget`: at most the window.
     pub(crate) room: Tokens,
+    /// Tokens held back for what is added to the last user message in the end.
+    pub(crate) trailing: Tokens,
     pub(crate) marks: Marks,
     /// The most tokens of the summary that a cut leaves; none where the chain does not summarise.
     pub(crate) summary: Option<Tokens>,

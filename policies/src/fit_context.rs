@@ -146,7 +146,7 @@ pub(crate) fn apply(params: FitContext, snapshot: &Snapshot) -> Effect {
     let Marks { budget, high, .. } = snapshot.marks;
     let tokens = snapshot.tokens;
     // What went before an edit made room stays away: it would move the prefix once more.
-    if tokens <= high && !snapshot.conversation.has_replaced() {
+    if !params.cut || (tokens <= high && !snapshot.conversation.has_replaced()) {
         return match tokens <= budget {
             true => Effect::Unchanged(format!("{tokens} of {budget} tokens")),
             false => reject(tokens),

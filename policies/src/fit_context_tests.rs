@@ -103,3 +103,22 @@ fn a_late_result_goes_with_its_call() {
     let (after, _) = fit(&json!({}), &parse(&body.to_string()), &Counter::default()).unwrap();
     assert_eq!(after.messages().iter().map(Message::text).collect::<Vec<_>>(), ["q", "1", "2"]);
 }
+
+/// Also where an earlier step has edited what had gone out.
+#[test]
+fn without_cuts_nothing_is_dropped_by_force() {
+    let clear = json!({"clear_tool_uses": {"trigger": 0.0, "keep": 1, "clear_at_least": 0}});
+    let chain = Chain::build("test", &steps(&json!([clear, {"fit_context": {"cut": false}}])));
+    let call = |n: usize| json!({"role": "assistant", "tool_calls": [{"id": n.to_string(), "function": {"name": "f"}}]});
+    let result =
+        |n: usize| json!({"role": "tool", "tool_call_id": n.to_string(), "content": "x".repeat(800)});
+    let mut messages = vec![json!({"role": "user", "content": "y".repeat(3000)})];
+    messages.extend((0..3).flat_map(|n| [call(n), result(n)]));
+    messages.extend([
+        json!({"role": "assistant", "content": "z".repeat(900)}),
+        json!({"role": "user", "content": "so?"}),
+    ]);
+    let before = parse(&json!({"messages": messages, "max_tokens": 100}).to_string());
+    let refused = run(&chain, &before, &Counter::default(), &NoSummaries, 1100);
+    assert!(matches!(refused, Err(Refusal::ContextLength(_))), "{refused:?}");
+}

@@ -88,12 +88,13 @@ pub(crate) fn clamp(
     guard: FitContext,
     snapshot: &Snapshot,
 ) -> Result<Option<Reserve>, CountError> {
-    let room = snapshot.room;
+    let (room, tokens) = (snapshot.room, snapshot.tokens + snapshot.trailing);
     let Some(requested) = snapshot.conversation.output_limit() else { return Ok(None) };
-    if !params.clamp || snapshot.tokens.saturating_add(requested) <= room {
+    if !params.clamp || tokens.saturating_add(requested) <= room {
         return Ok(None);
     }
     let unremovable = if guard.cut { fit_context::unremovable(snapshot)? } else { snapshot.tokens };
+    let unremovable = unremovable + snapshot.trailing;
     let left = room.saturating_sub(unremovable);
     let least = params.min_output_for(room);
     let limit = left.min(params.default_for(room)).max(least);

@@ -332,7 +332,12 @@ fn check_prefix(chain: &Chain, last: &Conversation, after: &Conversation) -> Res
         return Ok(());
     }
     for (index, (old, new)) in last.messages().iter().zip(after.messages()).enumerate() {
-        prop_assert!(Some(index) == noted || old.json() == new.json(), "prefix changed without a cut");
+        prop_assert!(
+            Some(index) == noted || old.json() == new.json(),
+            "prefix changed without a cut: {} became {}",
+            old.json(),
+            new.json()
+        );
     }
     prop_assert_eq!(last.tools(), after.tools());
     Ok(())
