@@ -1,7 +1,7 @@
 //! What a policy takes out of a tool result can be fetched, by the caller who sent it and by nobody else.
 
 use plimsoll_tests::http::get_with;
-use plimsoll_tests::mock::{Answer, Mock};
+use plimsoll_tests::mock::Mock;
 use plimsoll_tests::{Reply, Sidecar, get, post_with};
 use serde_json::{Value, json};
 
