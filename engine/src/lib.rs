@@ -178,7 +178,7 @@ impl Engine {
         let order = Order { id, request, permit, events: sender, asked: Instant::now(), tag, ahead };
         // Refused only where the worker is gone: there is room for as many orders as there are permits. The order
         // is dropped with its sender then, which the generation reads as `Gone`.
-        drop(self.0.commands.try_send(Command::Generate(order)));
+        drop(self.0.commands.try_send(Command::Generate(Box::new(order))));
         generation
     }
 

@@ -27,11 +27,16 @@ fn run_of_an_agent(messages: usize, bytes: usize, salt: usize) -> Value {
         let call = json!({"id": id, "type": "function", "function":
             {"name": "read_file", "arguments": json!({"path": path}).to_string()}});
         all.push(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
-        let line = |number: usize| format!("{number}: let amount_{number} = ledger.sum({salt}, {step})?; // checked\n");
-        let result: String = (0..).map(line).scan(0, |length, line| {
-            *length += line.len();
-            (*length < exchange.saturating_sub(350)).then_some(line)
-        }).collect();
+        let line = |number: usize| {
+            format!("{number}: let amount_{number} = ledger.sum({salt}, {step})?; // checked\n")
+        };
+        let result: String = (0..)
+            .map(line)
+            .scan(0, |length, line| {
+                *length += line.len();
+                (*length < exchange.saturating_sub(350)).then_some(line)
+            })
+            .collect();
         all.push(json!({"role": "tool", "tool_call_id": id, "content": result}));
     }
     json!({"model": "demo", "messages": all, "max_tokens": 1024})
@@ -90,7 +95,11 @@ fn benches(criterion: &mut Criterion) {
                 turn += 1;
                 grown(&body, turn)
             };
-            run.iter_batched(next, |conversation| bench.apply(&conversation, window), BatchSize::PerIteration);
+            run.iter_batched(
+                next,
+                |conversation| bench.apply(&conversation, window),
+                BatchSize::PerIteration,
+            );
         });
         for (size, bytes, messages) in [("256 KB, 200", 256 << 10, 200), ("1 MB, 800", 1 << 20, 800)] {
             group.bench_function(format!("{size} messages, cold, {name}"), |run| {
@@ -103,13 +112,16 @@ fn benches(criterion: &mut Criterion) {
         }
     }
     for messages in [1_000, 4_000] {
-        group.bench_function(format!("{messages} messages of 500 bytes, cold, is cut to 16k tokens"), |run| {
-            let next = || {
-                salt += 1;
-                (Bench::new(&text), parsed(&run_of_an_agent(messages, messages * 500, salt)))
-            };
-            run.iter_batched(next, |(bench, one)| bench.apply(&one, 16_384), BatchSize::PerIteration);
-        });
+        group.bench_function(
+            format!("{messages} messages of 500 bytes, cold, is cut to 16k tokens"),
+            |run| {
+                let next = || {
+                    salt += 1;
+                    (Bench::new(&text), parsed(&run_of_an_agent(messages, messages * 500, salt)))
+                };
+                run.iter_batched(next, |(bench, one)| bench.apply(&one, 16_384), BatchSize::PerIteration);
+            },
+        );
     }
     group.finish();
 }

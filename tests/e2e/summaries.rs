@@ -184,7 +184,7 @@ fn grow(policy: &str) -> Grown {
         let messages = &messages[..=end];
         let body = json!({"model": "demo", "temperature": 0, "max_tokens": 64, "messages": messages});
         let reply = post(&format!("{}/v1/chat/completions", sidecar.data_url), &body);
-        let (answer, actions) = (reply.ok(), reply.header("x-plimsoll-actions").to_owned());
+        let (answer, actions) = (reply.ok(), reply.header("x-plimsoll-actions").clone());
         let usage = &answer["usage"];
         let prompt = usage["prompt_tokens"].as_u64().expect("a count");
         let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64().expect("a count");

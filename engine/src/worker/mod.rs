@@ -38,7 +38,7 @@ use life::Due;
 /// What the worker is told.
 pub(crate) enum Command {
     /// A request.
-    Generate(Order),
+    Generate(Box<Order>),
     /// Something to do between two turns.
     Ask(Box<dyn FnOnce(&mut Worker) + Send>),
     /// End now; what runs is cancelled.
@@ -194,7 +194,7 @@ impl Worker {
             Happening::Told(Command::Shutdown) => return false,
             Happening::Told(Command::Generate(order)) => {
                 self.work();
-                self.start(order);
+                self.start(*order);
             }
             Happening::Told(Command::Ask(work)) => work(self),
             Happening::Turn(Turn::Decode) => self.decode(),

@@ -11,6 +11,13 @@ use crate::sample::Choice;
 use crate::session::{RunError, Step};
 
 impl Worker {
+    /// Whoever hears of it finds the memory free.
+    fn refuse(order: Order, error: GenerateError) {
+        let Order { permit, events, .. } = order;
+        drop(permit);
+        drop(events.send(Err(error)));
+    }
+
     /// Gives a request its slot, with whatever of its prompt is held anywhere.
     pub(super) fn start(&mut self, order: Order) {
         if order.events.is_closed() {
@@ -21,8 +28,7 @@ impl Worker {
             return Self::refuse_ahead(order);
         }
         if let Err(error) = self.wake() {
-            drop(order.events.send(Err(GenerateError::Load(error))));
-            return;
+            return Self::refuse(order, GenerateError::Load(error));
         }
         let prompt = order.request.prompt.clone();
         let picked = match order.ahead {
@@ -33,8 +39,7 @@ impl Worker {
             if order.ahead.is_some() {
                 return Self::refuse_ahead(order);
             }
-            drop(order.events.send(Err(GenerateError::Session("no slot is idle".to_owned()))));
-            return;
+            return Self::refuse(order, GenerateError::Session("no slot is idle".to_owned()));
         };
         let had = self.slots.len(picked.slot);
         if let Some((donor, tokens)) = picked.donor {

@@ -58,7 +58,7 @@ impl Bench {
         let permit = self.worker.budget.try_reserve(tokens).unwrap();
         let (id, asked) = (self.orders, Instant::now());
         let order = Order { id, request, permit, events: sender, asked, tag, ahead };
-        self.commands.try_send(Command::Generate(order)).unwrap();
+        self.commands.try_send(Command::Generate(Box::new(order))).unwrap();
         events
     }
 

@@ -77,15 +77,17 @@ impl Judge {
         let (budget, window) = (self.budget, self.window);
         let beyond = |parameter, written: Option<Tokens>, most: Tokens, what: &str, hint| {
             let written = written.filter(|written| *written > most)?;
-            let what = format!("{} tokens are over {what} of {}", grouped(written), grouped(most));
+            let what = format!("{} tokens are more than {what}, {}", grouped(written), grouped(most));
             Some(Warning { step: step.name(), parameter: Some(parameter), what, hint })
         };
         match step {
             Step::ReserveOutput(params) => {
                 let most = window.saturating_sub(1);
                 let hint = "leave room for a prompt: a quarter of the window is the default";
-                let default = beyond("default", params.default, most, "all but the last", hint);
-                default.or_else(|| beyond("min_output", params.min_output, most, "all but the last", hint))
+                let default = beyond("default", params.default, most, "the window has room for", hint);
+                default.or_else(|| {
+                    beyond("min_output", params.min_output, most, "the window has room for", hint)
+                })
             }
             Step::CapToolOutput(params) => {
                 let hint = "no result that fits is over it: a quarter of the window is the default";
@@ -153,20 +155,20 @@ mod tests {
         assert_eq!(
             told(&too_much, place),
             [
-                "cap_tool_output.per_tool: 1,700 tokens are over the prompt's budget of 1,600",
-                "clear_tool_uses.clear_at_least: 2,000 tokens are over the prompt's budget of 1,600",
-                "dedupe.min_tokens: 1,601 tokens are over the prompt's budget of 1,600",
-                "summarize.min_span: 4,000 tokens are over what a cut frees of 400",
-                "growth_alert.tokens: 30,000 tokens are over the prompt's budget of 1,600",
-                "reject_over.tokens: 32,000 tokens are over the prompt's budget of 1,600",
+                "cap_tool_output.per_tool: 1,700 tokens are more than the prompt's budget, 1,600",
+                "clear_tool_uses.clear_at_least: 2,000 tokens are more than the prompt's budget, 1,600",
+                "dedupe.min_tokens: 1,601 tokens are more than the prompt's budget, 1,600",
+                "summarize.min_span: 4,000 tokens are more than what a cut frees, 400",
+                "growth_alert.tokens: 30,000 tokens are more than the prompt's budget, 1,600",
+                "reject_over.tokens: 32,000 tokens are more than the prompt's budget, 1,600",
             ]
         );
         let no_room = json!([{"reserve_output": {"default": 2048}}, {"summarize": {"max_tokens": 64}}]);
         assert_eq!(
             told(&no_room, place)[0],
-            "reserve_output.default: 2,048 tokens are over all but the last of 2,047"
+            "reserve_output.default: 2,048 tokens are more than the window has room for, 2,047"
         );
-        assert_eq!(told(&no_room, place)[1], "summarize.max_tokens: 64 tokens are over the low mark of 0");
+        assert_eq!(told(&no_room, place)[1], "summarize.max_tokens: 64 tokens are more than the low mark, 0");
         assert!(told(&too_much, Place { window: None, ..place }).is_empty());
     }
 

@@ -377,12 +377,14 @@ policies:
     let warnings = parse(text).expect("valid").warnings;
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"), @r"
-    config.yaml:10: policies.p.steps[0].summarize.min_span: 4000 tokens in the window of 1024 of route `r` are never there to be summarised
-      hint: write less than 1024, or leave it out: the default obeys the window
-    config.yaml:11: policies.q.steps[0].reserve_output.default: 1024 tokens in the window of 1024 of route `r` leave the prompt no room
-      hint: write less than 1024, or leave it out: the default obeys the window
-    config.yaml:11: policies.q.steps[1].cap_tool_output.max_tokens: 200000 tokens in the window of 1024 of route `r` are never reached: one result may fill all of it
-      hint: write less than 1024, or leave it out: the default obeys the window
+    config.yaml:11: policies.q.steps[1].cap_tool_output.max_tokens: 200,000 tokens are more than the prompt's budget, 98,976 (route `big`)
+      hint: no result that fits is over it: a quarter of the window is the default
+    config.yaml:11: policies.q.steps[0].reserve_output.default: 1,024 tokens are more than the window has room for, 1,023 (route `r`)
+      hint: leave room for a prompt: a quarter of the window is the default
+    config.yaml:11: policies.q.steps[1].cap_tool_output.max_tokens: 200,000 tokens are more than the prompt's budget, 0 (route `r`)
+      hint: no result that fits is over it: a quarter of the window is the default
+    config.yaml:10: policies.p.steps[0].summarize.min_span: 4,000 tokens are more than what a cut frees, 0 (route `r`)
+      hint: no cut frees so much, and the model is never asked: leave it out, or write less
     ");
 }
 

@@ -96,7 +96,7 @@ fn every_fault_of_every_file_is_told_at_once() {
     policies.d/b.yaml:2: policies.x.extends: goes in a circle: x -> y -> x
       hint: let one of them extend a preset, or nothing
     policies.d/e.yaml:3: policies.z.steps[0].fit_context: `low: 0.5` must be at least 0 and under `high: 0.5`
-    policies.d/e.yaml:3: policies.z.steps[1]: expected one of `normalize_prefix`, `reserve_output`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `trim_turns`, `summarize`, `reject_over`, `fit_context`, got `trim_turn`
+    policies.d/e.yaml:3: policies.z.steps[1]: expected one of `normalize_prefix`, `reserve_output`, `memory_budget`, `cap_tool_output`, `drop_images`, `clear_tool_uses`, `clear_thinking`, `dedupe`, `rag_budget`, `trim_turns`, `summarize`, `growth_alert`, `reject_over`, `fit_context`, got `trim_turn`
       hint: did you mean `trim_turns`?
     ");
 }
