@@ -4,10 +4,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help run test test-long bench demo-eval requirements clean-tools setup build-tools
+.PHONY: help run test test-long bench bench-latency bench-engine bench-policies bench-collector demo-eval requirements clean-tools setup build-tools
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .runtime/libonnxruntime.so ## Set up what is missing and serve config.yaml with the demo model
 	@. tests/setup/lib.sh && need_rust
@@ -29,6 +29,10 @@ test-long: setup ## Run the tests that take long, properties with 10,000 cases
 bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token, what a bad collector costs
 	cargo build --release --locked -p plimsoll-proxy
 	cargo bench -p plimsoll-tests --benches --locked
+
+bench-latency bench-engine bench-policies bench-collector: bench-%: .runtime/libonnxruntime.so build-tools ## One of the benchmarks
+	cargo build --release --locked -p plimsoll-proxy
+	cargo bench -p plimsoll-tests --bench $* --locked
 
 demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a policy is worth, over HTTP
 	cargo build --release --locked -p plimsoll-proxy
