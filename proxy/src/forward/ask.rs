@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{json, to_string};
 
-use super::upstream::{HttpUpstream, UpstreamError, bearer, fail};
+use super::headers::bearer;
+use super::upstream::{HttpUpstream, UpstreamError, fail};
 use super::usage::Usage;
 use crate::body::{Body, full};
 use crate::govern::Failure;

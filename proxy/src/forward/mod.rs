@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 mod embedded;
+mod headers;
 mod models;
 mod tls;
 mod unasked;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Request, Response, Version};
@@ -19,28 +19,18 @@ use tokio::net::TcpStream;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder};
 
+use super::headers::{bearer, join_cookies, strip_hop_by_hop};
 use super::unasked::without_usage;
 use super::usage::Tail;
 use crate::admit::Sending;
 use crate::body::{Body, BrokenOff, Observe, full, impatient, observed, paused};
-use crate::config::{self, Secret};
+use crate::config;
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
 use crate::stamp;
 use crate::telemetry::{ChatRequest, ChatSpan, Operation, Said, Settings};
 
 /// Idle connections are dropped well before most servers drop them (5 s and more).
 const POOL_IDLE: Duration = Duration::from_secs(4);
-
-/// Headers that hold for one connection only (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// The upstream gave no answer.
 #[derive(Debug, Error)]
@@ -299,18 +289,6 @@ pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> 
     Ok(upstream.pass_back(response, Way { stamps, span, usage_asked }))
 }
 
-/// HTTP/2 may split cookies over fields; anything else takes one field alone (RFC 9113, section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if pieces.len() < 2 {
-        return;
-    }
-    // Values that stood in fields stand in one field, too.
-    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
-    }
-}
-
 /// What the policy left alone goes out in its original, still encoded, bytes.
 fn chat_body(chat: Chat, headers: &mut HeaderMap) -> Body {
     if !chat.conversation.is_changed() {
@@ -340,29 +318,6 @@ fn settings(conversation: &Conversation) -> Settings {
 pub(super) fn fail(span: Option<ChatSpan>, code: &'static str) {
     if let Some(span) = span {
         span.failed(code);
-    }
-}
-
-pub(super) fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
-    // Only `trailers` may pass a proxy.
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
-        headers.remove(header::TE);
     }
 }
 

@@ -1,0 +1,75 @@
+use super::*;
+
+fn read(json: &str) -> Result<Options, OptionError> {
+    let fields: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(json).unwrap();
+    Options::read(fields.iter().map(|(name, raw)| (name.as_str(), raw.get())), &Sampling::default())
+}
+
+#[test]
+fn everything_may_be_absent_or_null() {
+    let options = read(r#"{"temperature":null,"stop":null,"messages":"not looked at","user":5}"#).unwrap();
+    assert!(!options.stream && options.max_tokens.is_none() && options.stop.is_empty());
+}
+
+#[test]
+fn newer_limit_wins() {
+    assert_eq!(read(r#"{"max_tokens":5,"max_completion_tokens":7}"#).unwrap().max_tokens, Some(7));
+}
+
+#[test]
+fn a_wrong_value_is_cut() {
+    let error = read(&format!(r#"{{"temperature":"{}"}}"#, "x".repeat(5000))).unwrap_err();
+    let shown = "x".repeat(80);
+    let want = format!("`temperature`: invalid type: string \"{shown}…\", expected a number");
+    assert_eq!(error.message, want);
+}
+
+#[test]
+fn a_model_is_kept_as_ollama_spells_it() {
+    let minutes = |minutes: u64| Some(KeepAlive::For(std::time::Duration::from_secs(60 * minutes)));
+    for (json, kept) in [
+        ("{}", None),
+        (r#"{"keep_alive":"5m"}"#, minutes(5)),
+        (r#"{"keep_alive":600}"#, minutes(10)),
+        (r#"{"keep_alive":"600"}"#, minutes(10)),
+        (r#"{"keep_alive":0}"#, minutes(0)),
+        (r#"{"keep_alive":-1}"#, Some(KeepAlive::Always)),
+        (r#"{"keep_alive":"-1m"}"#, Some(KeepAlive::Always)),
+    ] {
+        assert_eq!(read(json).unwrap().keep_alive, kept, "{json}");
+    }
+}
+
+#[test]
+fn faults_name_their_field() {
+    for (json, param) in [
+        (r#"{"temperature":"hot"}"#, "temperature"),
+        (r#"{"temperature":3}"#, "temperature"),
+        (r#"{"max_tokens":0}"#, "max_tokens"),
+        (r#"{"max_tokens":-1}"#, "max_tokens"),
+        (r#"{"n":2}"#, "n"),
+        (r#"{"stop":[""]}"#, "stop"),
+        (r#"{"stream_options":{"include_usage":1}}"#, "stream_options.include_usage"),
+        (r#"{"response_format":{"type":"xml"}}"#, "response_format"),
+        (r#"{"response_format":{"type":"json_schema"}}"#, "response_format"),
+        (r#"{"parallel_tool_calls":false}"#, "parallel_tool_calls"),
+        (r#"{"guided_json":{"type":"object"}}"#, "guided_json"),
+        (r#"{"structured_outputs":{"json":{}}}"#, "structured_outputs"),
+        (r#"{"modalities":["text","audio"]}"#, "modalities"),
+        (r#"{"function_call":{"name":"f"}}"#, "function_call"),
+        (r#"{"min_tokens":9,"max_tokens":5}"#, "min_tokens"),
+        (r#"{"min_tokens":9,"response_format":{"type":"json_object"}}"#, "min_tokens"),
+        (r#"{"tool_choice":"required"}"#, "tool_choice"),
+        (r#"{"logit_bias":{"a":1}}"#, "logit_bias"),
+        (r#"{"logprobs":21}"#, "logprobs"),
+        (r#"{"logprobs":"yes"}"#, "logprobs"),
+        (r#"{"logprobs":true,"top_logprobs":21}"#, "top_logprobs"),
+        (r#"{"top_logprobs":2}"#, "top_logprobs"),
+        (r#"{"keep_alive":"soon"}"#, "keep_alive"),
+        (r#"{"keep_alive":true}"#, "keep_alive"),
+    ] {
+        let error = read(json).unwrap_err();
+        assert_eq!(error.param, param, "{json}");
+        assert!(!error.message.contains("line") && !error.message.contains("u32"), "{error}");
+    }
+}
