@@ -3,12 +3,13 @@
 mod ahead;
 mod facts;
 mod memo;
+mod patience;
 mod summary;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_policies::{Chain, Context, Conversation, Limits, Refusal, Report, Verdict};
+use plimsoll_policies::{Ask, Chain, Context, Conversation, Limits, Refusal, Report, Verdict};
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -23,13 +24,11 @@ pub(crate) use ahead::AfterAnswer;
 pub use ahead::{Next, Preparer};
 use memo::Given;
 pub use memo::{Failure, SummaryMemo};
+use patience::Patience;
 use summary::{Caller, Haste};
 
 /// Bodies below this many bytes are governed on the spot; longer ones would hold up other requests of the thread.
 const INLINE: usize = 16 * 1024;
-
-/// Each summary asked for is recorded before the next try: more tries than cuts means a policy that never settles.
-const MAX_ASKS: usize = 64;
 
 /// A call as the policy leaves it.
 pub struct Governed {
@@ -47,8 +46,8 @@ pub enum GovernError {
     /// Refused with figures, or the prompt could not be counted.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// A policy asks for ever new summaries.
-    #[error("the policy `{policy}` did not settle after {MAX_ASKS} summaries")]
+    /// A policy asks for a summary though nobody writes one any more.
+    #[error("the policy `{policy}` did not settle without a summary")]
     Unsettled {
         /// The policy's name.
         policy: String,
@@ -159,14 +158,17 @@ impl Rule {
         self.live.explained.keep(self.live.explain, entry);
     }
 
-    /// Applies the chain until every summary that it asks for is there.
+    /// Applies the chain until every summary that it asks for is there, or stood in for: a request waits for all of
+    /// them together no longer than the policy lets it wait for one, and not again after one that failed for a reason
+    /// that may pass.
     async fn settle(
         &self,
         conversation: &Conversation,
         span: &PolicySpan,
     ) -> Result<(Conversation, Report), GovernError> {
-        for _ in 0..MAX_ASKS {
-            let (verdict, origin) = self.apply(conversation.clone()).await??;
+        let mut patience = Patience::default();
+        loop {
+            let (verdict, origin) = self.apply(conversation.clone(), patience.is_spent()).await??;
             match verdict {
                 Verdict::Done { conversation, report } => {
                     if let Some(origin) = origin.filter(|_| self.mode == Mode::Enforce)
@@ -176,39 +178,53 @@ impl Rule {
                     }
                     return Ok((conversation, report));
                 }
-                Verdict::Ask(ask) => {
-                    let Some(_turn) = self.summaries.turn(&ask).await else { continue };
-                    let summarizing = span.summarize(ask.span.len() as u64);
-                    let written = summary::write(self, &ask, summarizing, Haste::Now).await;
-                    self.summaries.remember(&ask, written);
-                    self.summaries.written_under(ask.key, span.written());
+                Verdict::Ask(_) if patience.is_spent() => {
+                    return Err(GovernError::Unsettled { policy: self.route.policy.to_string() });
                 }
+                Verdict::Ask(ask) => self.have_written(ask, &mut patience, span).await,
             }
         }
-        Err(GovernError::Unsettled { policy: self.route.policy.to_string() })
+    }
+
+    async fn have_written(&self, mut ask: Ask, patience: &mut Patience, span: &PolicySpan) {
+        let Some(left) = patience.left(ask.timeout) else { return };
+        ask.timeout = left;
+        let Some(_turn) = self.summaries.turn(&ask).await else { return };
+        let summarizing = span.summarize(ask.span.len() as u64);
+        let written = summary::write(self, &ask, summarizing, Haste::Now).await;
+        if written.as_ref().is_err_and(|failure| failure.passing) {
+            patience.end();
+        }
+        self.summaries.remember(&ask, written);
+        self.summaries.written_under(ask.key, span.written());
     }
 
     /// Also gives the span of the last summary that the chain was given.
-    async fn apply(&self, conversation: Conversation) -> Result<Result<Applied, Refusal>, JoinError> {
-        self.on_chain(conversation, Chain::apply).await
+    async fn apply(
+        &self,
+        conversation: Conversation,
+        spent: bool,
+    ) -> Result<Result<Applied, Refusal>, JoinError> {
+        self.on_chain(conversation, spent, Chain::apply).await
     }
 
     /// As if the next cut came now; none where it is not settled yet.
     async fn ahead(&self, conversation: Conversation) -> Result<Result<Option<Verdict>, Refusal>, JoinError> {
-        let ahead = self.on_chain(conversation, Chain::ahead).await?;
+        let ahead = self.on_chain(conversation, false, Chain::ahead).await?;
         Ok(ahead.map(|(verdict, _)| verdict))
     }
 
     async fn on_chain<T: Send + 'static>(
         &self,
         conversation: Conversation,
+        spent: bool,
         work: fn(&Chain, &Conversation, &Context<'_>) -> Result<T, Refusal>,
     ) -> Result<Result<(T, Option<SpanRef>), Refusal>, JoinError> {
         let (route, summaries, counter) = (self.route.clone(), self.summaries.clone(), self.counter.clone());
         let (off, limits) = (self.mode == Mode::Off, self.limits);
         let inline = conversation.to_json().len() < INLINE;
         let apply = move || {
-            let given = Given::of(&summaries);
+            let given = Given::of(&summaries, spent);
             let context = Context { limits, counter: counter.as_dyn(), summaries: &given };
             let chain = if off { &route.counting } else { &route.chain };
             work(chain, &conversation, &context).map(|done| (done, given.origin()))

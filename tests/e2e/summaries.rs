@@ -56,12 +56,16 @@ routes: [{ name: default, upstream: chat, policy: server }]
 policies:
   server:
     steps:
-      - summarize: { with: { upstream: gpt }, model: small, max_tokens: 60, min_span: 32, timeout: 20s, ahead: AHEAD }
+      - summarize: { with: { upstream: gpt }, model: small, max_tokens: 60, min_span: 32, timeout: TIMEOUT, ahead: AHEAD }
       - fit_context: { low: 0.4 }
 ";
 
 fn servers(chat: &Mock, gpt: &Mock, ahead: bool) -> Sidecar {
-    let config = SERVERS.replace("CHAT", &chat.url).replace("GPT", &gpt.url);
+    patient(chat, gpt, ahead, "20s")
+}
+
+fn patient(chat: &Mock, gpt: &Mock, ahead: bool, timeout: &str) -> Sidecar {
+    let config = SERVERS.replace("CHAT", &chat.url).replace("GPT", &gpt.url).replace("TIMEOUT", timeout);
     Sidecar::start(&config.replace("AHEAD", &ahead.to_string()))
 }
 
@@ -74,6 +78,33 @@ fn send(sidecar: &Sidecar, messages: &[Value]) -> Reply {
 fn summarised(mock: &Mock) -> String {
     let sent: Value = serde_json::from_slice(&mock.seen().last().expect("a request").body).expect("JSON");
     sent["messages"][1]["content"].as_str().expect("a text").to_owned()
+}
+
+/// A summariser that never answers costs one `timeout` a request, however many cuts lie behind a conversation.
+#[test]
+fn a_hanging_server_is_waited_for_once() {
+    let (hanging, _never) = Answer::stream();
+    let (chat, gpt) = (Mock::start(Vec::new()), Mock::start(vec![hanging]));
+    let sidecar = patient(&chat, &gpt, false, "300ms");
+    let turn = |n: usize| {
+        let text = format!("Item {n} is ORD-{n:05}. {}", "and so on ".repeat(12));
+        [json!({"role": "user", "content": text}), json!({"role": "assistant", "content": "Noted."})]
+    };
+    let mut messages: Vec<Value> = (0..200).flat_map(turn).collect();
+    messages.push(json!({"role": "user", "content": "Which items?"}));
+    let first = send(&sidecar, &messages);
+    assert_eq!((first.status, gpt.seen().len()), (200, 1), "{}", first.text());
+    assert!(summarised(&chat).starts_with("Summary of the earlier conversation:"));
+    // What stood in stays: the next turn begins as this one, and nobody is asked.
+    let sent = |mock: &Mock| -> Value { serde_json::from_slice(&mock.seen().last().unwrap().body).unwrap() };
+    let before = sent(&chat);
+    messages.extend([
+        json!({"role": "assistant", "content": "Many."}),
+        json!({"role": "user", "content": "Ok."}),
+    ]);
+    assert_eq!((send(&sidecar, &messages).status, gpt.seen().len()), (200, 1));
+    let (before, after) = (before["messages"].as_array().unwrap().clone(), sent(&chat));
+    assert_eq!(before[..], after["messages"].as_array().unwrap()[..before.len()]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{MAX_ASKS, Rule, summary};
+use super::{Rule, summary};
 use crate::body::Observe;
 use crate::live::{Embedded, Kind};
 use crate::telemetry::FollowUp;
@@ -91,6 +91,9 @@ impl Drop for Claim<'_> {
     }
 }
 
+/// Summaries written ahead of one cut: one, as a rule, and those before it that failed.
+const MOST: usize = 8;
+
 /// A conversation whose next cut is to be prepared for once its answer is out.
 #[derive(Clone)]
 pub struct Next {
@@ -104,7 +107,7 @@ pub struct Next {
 
 impl Next {
     async fn prepare(&self, preparer: &Preparer) {
-        for _ in 0..MAX_ASKS {
+        for _ in 0..MOST {
             match self.rule.ahead(self.conversation.clone()).await {
                 Ok(Ok(Some(Verdict::Ask(ask)))) => {
                     let Some(_claim) = preparer.claim(&ask) else { return };

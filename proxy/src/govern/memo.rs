@@ -99,12 +99,14 @@ impl Summaries for SummaryMemo {
 /// A memo that notes which summary it gave last: the one that stands in the prompt.
 pub(super) struct Given<'a> {
     memo: &'a SummaryMemo,
+    /// Nobody waits any more: what is not known is recorded as failed for good, so that its stand-in stays.
+    spent: bool,
     last: Mutex<Option<SpanKey>>,
 }
 
 impl<'a> Given<'a> {
-    pub(super) fn of(memo: &'a SummaryMemo) -> Self {
-        Self { memo, last: Mutex::new(None) }
+    pub(super) fn of(memo: &'a SummaryMemo, spent: bool) -> Self {
+        Self { memo, spent, last: Mutex::new(None) }
     }
 
     /// The span that the last summary was written under.
@@ -120,7 +122,15 @@ impl Summaries for Given<'_> {
         if matches!(found, Some(Recorded::Text(_))) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(*key);
         }
-        found
+        match found {
+            Some(Recorded::Text(_)) => found,
+            _ if !self.spent => found,
+            Some(Recorded::Failed { .. }) => Some(Recorded::Failed { passing: false }),
+            None => {
+                self.memo.known.insert(*key, Recorded::Failed { passing: false });
+                Some(Recorded::Failed { passing: false })
+            }
+        }
     }
 
     fn record(&self, key: &SpanKey, text: &str) {

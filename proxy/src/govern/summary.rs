@@ -72,6 +72,8 @@ pub(super) async fn write(
             Ok(text)
         }
         Err(failure) => {
+            let (code, policy) = (failure.code, &*rule.route.policy);
+            tracing::warn!(target: "plimsoll", code, policy, "a summary failed: what `on_failure` says stands in for it");
             span.failed(failure.code);
             Err(failure)
         }
