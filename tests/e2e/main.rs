@@ -20,6 +20,7 @@ mod operations;
 mod policy_commands;
 mod policy_files;
 mod read_tool;
+mod readme;
 mod routes;
 mod scraped;
 mod slots;
