@@ -21,6 +21,7 @@ mod policy_commands;
 mod policy_files;
 mod read_tool;
 mod replicas;
+mod readme;
 mod routes;
 mod scraped;
 mod slots;

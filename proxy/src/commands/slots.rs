@@ -25,7 +25,7 @@ pub(crate) struct Args {
 enum Command {
     /// Show all slots and saved conversations
     List(Common),
-    /// Save a slot's conversation under a name
+    /// Save a slot's conversation under a name, in the folder `engine.checkpoints`
     Save {
         /// The slot's number
         slot: u32,

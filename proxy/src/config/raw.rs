@@ -34,7 +34,8 @@ pub(super) struct Raw {
     /// First match wins; the last route has no `match`.
     #[schemars(length(min = 1))]
     pub(super) routes: Vec<Route>,
-    /// Policies by name: lists of steps, applied in order, that may extend a preset (`chat`, `agent`, `strict`, `off`).
+    /// Policies by name: lists of steps, applied in order, that may extend a preset (`chat`, `agent`,
+    /// `rag`, `strict`, `off`).
     #[schemars(with = "BTreeMap<String, PolicyConfig>")]
     pub(super) policies: BTreeMap<String, Value>,
     /// Originals of shortened tool results, kept for their callers.
@@ -136,7 +137,8 @@ pub(super) struct Engine {
     /// `auto` (CUDA where the model can run there, else the CPU), `cpu`, `cuda` or `cuda:N`. Default `auto`.
     #[schemars(example = &"auto", example = &"cuda:0")]
     pub(super) device: String,
-    /// Memory for the KV cache: `auto`, bytes (`6GiB`), or a share of what is free (`80%`). Default `auto`.
+    /// Memory for the KV cache: `auto` (80% of what is free), bytes (`6GiB`), or a share of what is free (`50%`). Default
+    /// `auto`.
     pub(super) memory: SizeOrShare,
     /// Window in tokens, or `auto`: the model's own limit as far as memory allows. Default `auto`.
     pub(super) context: TokensOrAuto,
@@ -290,7 +292,7 @@ pub(super) struct Match {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Telemetry {
-    /// Collector of traces. Default null: none are exported.
+    /// Collector of traces and metrics. Default null: none are sent; metrics are on the admin listener in any case.
     pub(super) otlp: Option<Otlp>,
     /// `service.name` of the resource. Default `plimsoll`.
     #[schemars(length(min = 1))]
@@ -353,7 +355,7 @@ pub(super) struct Limits {
     pub(super) head_timeout: Time,
     /// Time between two pieces of a request's body. Default `30s`.
     pub(super) body_idle: Time,
-    /// Open connections of the data listener. Default 4096.
+    /// Open connections of the data listener; further ones wait. Default 4096.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) connections: u32,
     /// Requests in flight. Default 1024.
