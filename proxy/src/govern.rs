@@ -3,6 +3,7 @@
 mod ahead;
 mod facts;
 mod memo;
+mod resident;
 mod summary;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(crate) use ahead::AfterAnswer;
 pub use ahead::{Next, Preparer};
 use memo::Given;
 pub use memo::{Failure, SummaryMemo};
+use resident::Resident;
 use summary::{Caller, Haste};
 
 /// Bodies below this many bytes are governed on the spot; longer ones would hold up other requests of the thread.
@@ -209,7 +211,8 @@ impl Rule {
         let inline = conversation.to_json().len() < INLINE;
         let apply = move || {
             let given = Given::of(&summaries);
-            let context = Context { limits, counter: counter.as_dyn(), summaries: &given };
+            let counter = Resident::new(&counter, &route.upstream.kind);
+            let context = Context { limits, counter: &counter, summaries: &given };
             let chain = if off { &route.counting } else { &route.chain };
             work(chain, &conversation, &context).map(|done| (done, given.origin()))
         };

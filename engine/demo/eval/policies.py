@@ -7,6 +7,7 @@ from tokens import Counter
 
 SEED = 91_000_000
 DISTANCE = 600
+EPOCHS_DISTANCE = 1000  # so that each conversation is cut at least four times
 ANSWER_TOKENS = 64
 HEADER = "x-eval-policy"
 # The routes of config.yaml and what they stand for.
@@ -27,15 +28,15 @@ EPOCHS = {
 }
 
 
-def draw(counter: Counter, count: int) -> list[Case]:
+def draw(counter: Counter, count: int, distance: int = DISTANCE) -> list[Case]:
     """The conversations, the same ones at every run."""
     s = Source(SEED, EVAL)
-    return [conversation(s, counter) for _ in range(count)]
+    return [conversation(s, counter, distance) for _ in range(count)]
 
 
-def conversation(s: Source, counter: Counter) -> Case:
+def conversation(s: Source, counter: Counter, distance: int) -> Case:
     """Opens with a greeting, because policies never drop the first user message: the fact must not stand in it."""
     talk = Talk(s, UNBOUNDED)
     talk.exchange(("Hello", "Hello! How can I help you?"))
-    fact = tell_far_fact(talk, counter, DISTANCE)
+    fact = tell_far_fact(talk, counter, distance)
     return asked(talk, fact.answer, fact.value)
