@@ -1,14 +1,17 @@
 """What a policy is worth: one early fact, a long talk, one question, under each way of shortening the talk."""
 
 from cases import UNBOUNDED, Case, asked, tell_far_fact
+from chat import render
 from source import EVAL, Source
 from talk import Talk
 from tokens import Counter
 
 SEED = 91_000_000
 DISTANCE = 600
-EPOCHS_DISTANCE = 1000  # so that each conversation is cut at least four times
 ANSWER_TOKENS = 64
+# The comparison over many cuts: talk enough for four cuts and more, in turns that its window holds.
+EPOCHS_DISTANCE = 1000
+EPOCHS_WINDOW = 372  # as in config.yaml
 HEADER = "x-eval-policy"
 # The routes of config.yaml and what they stand for.
 WHOLE = "whole"
@@ -28,10 +31,29 @@ EPOCHS = {
 }
 
 
-def draw(counter: Counter, count: int, distance: int = DISTANCE) -> list[Case]:
+def draw(counter: Counter, count: int) -> list[Case]:
     """The conversations, the same ones at every run."""
     s = Source(SEED, EVAL)
-    return [conversation(s, counter, distance) for _ in range(count)]
+    return [conversation(s, counter, DISTANCE) for _ in range(count)]
+
+
+def draw_long(counter: Counter, count: int) -> list[Case]:
+    """Longer ones, for a window that is cut many times."""
+    s = Source(SEED, EVAL)
+    drawn: list[Case] = []
+    while len(drawn) < count:
+        case = conversation(s, counter, EPOCHS_DISTANCE)
+        if fits(case, counter):
+            drawn.append(case)
+    return drawn
+
+
+def fits(case: Case, counter: Counter) -> bool:
+    """Whether the window holds what no policy drops: the greeting and, at each turn, the last messages."""
+    turns = (end for end, message in enumerate(case.messages, 1) if message["role"] == "user")
+    kept = (case.messages[:1] + case.messages[max(1, end - 3) : end] for end in turns)
+    room = EPOCHS_WINDOW - ANSWER_TOKENS
+    return all(counter.count(render(messages, case.tools, generate=True)) <= room for messages in kept)
 
 
 def conversation(s: Source, counter: Counter, distance: int) -> Case:
