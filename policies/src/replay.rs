@@ -124,7 +124,7 @@ fn walk(past: Past<'_>, marks: Marks, manner: Manner) -> (Vec<Cut>, Walk<'_>) {
     let mut earlier = earlier.into_iter().peekable();
     let mut shrinks = past.shrinks.iter().peekable();
     let mut cuts = Vec::new();
-    for index in 0..items.len() {
+    for (index, item) in items.iter().enumerate() {
         walk.arrive(index);
         while let Some(shrink) = shrinks.next_if(|shrink| shrink.at <= index) {
             walk.shrink(*shrink);
@@ -134,7 +134,7 @@ fn walk(past: Past<'_>, marks: Marks, manner: Manner) -> (Vec<Cut>, Walk<'_>) {
             walk.lose(gone, &mut span);
         }
         walk.settle_summary(&span);
-        let high = if items[index].waits { marks.high.max(marks.budget) } else { marks.high };
+        let high = if item.waits { marks.high.max(marks.budget) } else { marks.high };
         if walk.total > high && !walk.cut_as_planned(&mut span) {
             walk.cut(&mut span);
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::checks::{check_exchanges, check_kept, check_prefix, cuts, has, is_cut};
 use crate::generate::{Unit, body, history};
-use crate::invariants::{limits, policies};
+use crate::invariants::{fewer, limits, policies};
 use crate::support::{Counter, Engine, Memory, parse, run_within, steps};
 use crate::transcripts::squeezed;
 
@@ -85,6 +85,8 @@ fn check_agreement(units: &[Unit], limits: Limits) -> Result<(), TestCaseError> 
 }
 
 proptest! {
+    #![proptest_config(fewer(96))]
+
     #[test]
     fn growing_conversation([_, chain] in chains(), units in history(24), limits in limits(), forgets in 2_usize..12) {
         check(&chain, &units, limits, forgets)?;

@@ -71,7 +71,7 @@ pub(crate) fn limits() -> impl Strategy<Value = Limits> {
 }
 
 /// So many cases, or as many as PROPTEST_CASES asks for: each goes through every policy.
-fn fewer(cases: u32) -> ProptestConfig {
+pub(crate) fn fewer(cases: u32) -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
     let config = ProptestConfig::default();
     ProptestConfig { cases: if asked { config.cases } else { cases }, ..config }
