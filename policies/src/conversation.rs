@@ -61,6 +61,13 @@ pub(crate) struct Replaced {
     pub(crate) at: usize,
 }
 
+/// Index of the last answer that a prompt before this one led to: what ends in an answer is to be continued, and that one
+/// was no reply to an earlier prompt.
+pub(crate) fn last_answer(messages: &[Message]) -> Option<usize> {
+    let before = messages.len().checked_sub(1)?;
+    messages[..before].iter().rposition(|message| message.role() == Role::Assistant)
+}
+
 /// Bytes that are not a chat request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} (line {line}, column {column})")]

@@ -1,6 +1,7 @@
 //! What a step sees, and what it may want.
 
 use crate::conversation::Conversation;
+use crate::costed::Waits;
 use crate::limits::Limits;
 use crate::replay::Marks;
 use crate::summaries::{Ask, Summaries};
@@ -18,6 +19,8 @@ pub(crate) struct Snapshot<'a> {
     /// Tokens held back for what is added to the last user message in the end.
     pub(crate) trailing: Tokens,
     pub(crate) marks: Marks,
+    /// Arrivals on which a cut waits until the budget is reached.
+    pub(crate) waits: &'a Waits,
     /// The most tokens of the summary that a cut leaves; none where the chain does not summarise.
     pub(crate) summary: Option<Tokens>,
     pub(crate) weights: &'a Weights<'a>,

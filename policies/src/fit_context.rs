@@ -31,8 +31,23 @@ pub struct FitContext {
     pub min_progress: f64,
     /// What happens to a prompt that cannot fit. Default: reject.
     pub on_overflow: OnOverflow,
+    /// How a cut at the high mark is decided, while the budget still holds. Default: tokens.
+    pub cuts: Cuts,
     /// Whether anything may be dropped. With `false` a prompt over its budget is refused as it is. Default: true.
     pub cut: bool,
+}
+
+/// How a cut at the high mark is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cuts {
+    /// By tokens alone: every replica finds the same cuts.
+    #[default]
+    Tokens,
+    /// By what is to be computed before the first token of the answer: as long as the embedded engine holds so much of
+    /// the prompt that going on computes less than the cut prompt would, the cut waits, at most until the budget is
+    /// reached. Where nothing is held it comes at the mark, and so it does on upstreams over HTTP.
+    Costed,
 }
 
 /// What happens to a prompt that cannot fit.
@@ -54,6 +69,7 @@ impl Default for FitContext {
             keep_last: 2,
             min_progress: 0.25,
             on_overflow: OnOverflow::Reject,
+            cuts: Cuts::Tokens,
             cut: true,
         }
     }
@@ -73,6 +89,9 @@ impl FitContext {
             return Some(
                 "`cut: false` and `on_overflow: truncate_middle` cannot both be: keep one".to_owned(),
             );
+        }
+        if !self.cut && self.cuts == Cuts::Costed {
+            return Some("`cut: false` and `cuts: costed` cannot both be: nothing is cut".to_owned());
         }
         (!(0.0..=1.0).contains(&min_progress))
             .then(|| format!("`min_progress: {min_progress}` must be from 0 to 1"))
@@ -114,11 +133,14 @@ fn items(conversation: &Conversation, groups: &[Group], snapshot: &Snapshot) -> 
         matches!(group.kind, Kind::System | Kind::Summary)
             || pinned.is_some_and(|at| group.range.contains(&at))
     };
-    let weigh = |group: &Group| snapshot.weights.of(&messages[group.range.clone()]);
-    groups
-        .iter()
-        .map(|group| Item { weight: weigh(group), kind: group.kind, fixed: fixed(group), gone_at: None })
-        .collect()
+    let item = |group: &Group| Item {
+        weight: snapshot.weights.of(&messages[group.range.clone()]),
+        kind: group.kind,
+        fixed: fixed(group),
+        gone_at: None,
+        waits: messages[group.range.start].slot().is_some_and(|slot| snapshot.waits.cover(slot)),
+    };
+    groups.iter().map(item).collect()
 }
 
 /// What is never dropped, in tokens, to decide by.

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{Effect, Snapshot};
-use crate::conversation::Role;
+use crate::conversation::{Conversation, Role, last_answer};
 use crate::fit_context::share;
-use crate::tokens::{CountError, Tokens, grouped};
+use crate::tokens::{CountError, CountTokens, Tokens, grouped};
+use crate::weights::Weights;
 
 /// Default of `tokens`, held to three quarters of the window.
 const TOKENS: Tokens = 30_000;
@@ -26,8 +27,8 @@ pub struct GrowthAlert {
     pub collapse: Collapse,
 }
 
-/// How much of the prompt before may be missing from the KV that is held. Both must be passed. Only where the upstream
-/// tells what it holds.
+/// How much of the prompt before, as it was sent, may be missing from the KV that is held. Both must be passed. Only on
+/// the embedded engine, and not where the policy itself has changed the prompt since: that is what a cut is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Collapse {
@@ -65,11 +66,31 @@ impl GrowthAlert {
     fn tokens_for(self, window: Tokens) -> Tokens {
         self.tokens.unwrap_or_else(|| TOKENS.min(window / 4 * 3))
     }
+
+    /// Why the prompt before this one is not what is held, of a conversation as it is sent.
+    pub(crate) fn reuse(
+        self,
+        sent: &Conversation,
+        held: Tokens,
+        counter: &dyn CountTokens,
+    ) -> Option<String> {
+        let messages = sent.messages();
+        let arrived = messages[last_answer(messages)?].slot()?;
+        let edited = |message| sent.replaced(message).iter().any(|edit| edit.at >= arrived);
+        if sent.dropped().iter().any(|gone| gone.at >= arrived) || messages.iter().any(edited) {
+            return None;
+        }
+        let previous = previous(sent, &Weights::new(counter)).ok()??;
+        let missing = previous.saturating_sub(held);
+        let lost = missing > share(previous, self.collapse.share) && missing >= self.collapse.tokens.max(1);
+        let (missing, previous) = (grouped(missing), grouped(previous));
+        lost.then(|| format!("{missing} of the {previous} tokens before are not held any more"))
+    }
 }
 
 /// Applies the policy.
 pub(crate) fn apply(params: GrowthAlert, snapshot: &Snapshot) -> Effect {
-    let previous = match previous(snapshot) {
+    let previous = match previous(snapshot.conversation, snapshot.weights) {
         Ok(previous) => previous,
         Err(refused) => return Effect::Failed(refused.to_string()),
     };
@@ -83,12 +104,6 @@ pub(crate) fn apply(params: GrowthAlert, snapshot: &Snapshot) -> Effect {
         if grown && share(previous, params.factor) < now {
             let (now, previous) = (grouped(now), grouped(previous));
             alerts.add("growth", format!("{now} tokens after {previous} are over {} times", params.factor));
-        }
-        let held = snapshot.limits.resident_prefix.unwrap_or(previous);
-        let missing = previous.saturating_sub(held);
-        if missing > share(previous, params.collapse.share) && missing >= params.collapse.tokens.max(1) {
-            let (missing, previous) = (grouped(missing), grouped(previous));
-            alerts.add("reuse", format!("{missing} of the {previous} tokens before are not held any more"));
         }
     }
     if alerts.kinds.is_empty() {
@@ -112,13 +127,9 @@ impl Alerts {
 }
 
 /// Tokens of the prompt before: all up to the last answer, which it led to. None where nothing was answered yet.
-fn previous(snapshot: &Snapshot) -> Result<Option<Tokens>, CountError> {
-    let (conversation, weights) = (snapshot.conversation, snapshot.weights);
+fn previous(conversation: &Conversation, weights: &Weights) -> Result<Option<Tokens>, CountError> {
     let messages = conversation.messages();
-    // What ends in an answer is to be continued: that one was no reply to an earlier prompt.
-    let answers =
-        messages.iter().enumerate().rev().skip(1).filter(|(_, message)| message.role() == Role::Assistant);
-    let Some(answer) = answers.map(|(index, _)| index).next() else { return Ok(None) };
+    let Some(answer) = last_answer(messages) else { return Ok(None) };
     let head = &messages[..answer];
     let asked = head.iter().any(|message| matches!(message.role(), Role::User | Role::Tool));
     if !asked {

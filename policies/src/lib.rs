@@ -7,6 +7,7 @@
 
 mod artifact;
 mod conversation;
+mod costed;
 mod effect;
 mod groups;
 mod limits;

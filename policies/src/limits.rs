@@ -19,7 +19,8 @@ pub struct Limits {
     /// Bytes of KV cache that one token takes, over all layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_token: Option<u64>,
-    /// Tokens at the start of this prompt whose KV is held already: they need not be computed.
+    /// Tokens at the start of the prompt, as it is sent, whose KV is held: they need not be computed. Told by the
+    /// counter in the end, where the chain has a use for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resident_prefix: Option<Tokens>,
     /// Measured seconds that computing one token of a prompt takes.

@@ -39,6 +39,8 @@ pub(crate) struct Item {
     pub(crate) fixed: bool,
     /// The item on whose arrival an earlier step of the chain dropped this one.
     pub(crate) gone_at: Option<usize>,
+    /// On its arrival a cut waits until the budget is reached.
+    pub(crate) waits: bool,
 }
 
 /// What an item lost by an edit after it had gone out.
@@ -122,7 +124,7 @@ fn walk(past: Past<'_>, marks: Marks, manner: Manner) -> (Vec<Cut>, Walk<'_>) {
     let mut earlier = earlier.into_iter().peekable();
     let mut shrinks = past.shrinks.iter().peekable();
     let mut cuts = Vec::new();
-    for index in 0..items.len() {
+    for (index, item) in items.iter().enumerate() {
         walk.arrive(index);
         while let Some(shrink) = shrinks.next_if(|shrink| shrink.at <= index) {
             walk.shrink(*shrink);
@@ -132,7 +134,8 @@ fn walk(past: Past<'_>, marks: Marks, manner: Manner) -> (Vec<Cut>, Walk<'_>) {
             walk.lose(gone, &mut span);
         }
         walk.settle_summary(&span);
-        if walk.total > marks.high && !walk.cut_as_planned(&mut span) {
+        let high = if item.waits { marks.high.max(marks.budget) } else { marks.high };
+        if walk.total > high && !walk.cut_as_planned(&mut span) {
             walk.cut(&mut span);
         }
         if !span.is_empty() {

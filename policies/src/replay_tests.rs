@@ -5,7 +5,7 @@ use super::*;
 const MARKS: Marks = Marks { budget: 100, high: 80, low: 50, min_progress: 10, keep_last: 2 };
 
 fn item(weight: Tokens, kind: Kind) -> Item {
-    Item { weight, kind, fixed: false, gone_at: None }
+    Item { weight, kind, fixed: false, gone_at: None, waits: false }
 }
 
 /// A pinned question, then answers and questions in turn.

@@ -51,6 +51,16 @@ pub struct Row {
     pub alerts: Vec<&'static str>,
 }
 
+impl Row {
+    /// Adds an alert of this kind.
+    pub(crate) fn alert(&mut self, kind: &'static str, reason: &str) {
+        self.reason =
+            if self.alerts.is_empty() { reason.to_owned() } else { format!("{}; {reason}", self.reason) };
+        self.alerts.push(kind);
+        self.outcome = Outcome::Alert;
+    }
+}
+
 /// What a chain did to a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {

@@ -25,6 +25,13 @@ pub trait CountTokens: Send + Sync {
 
     /// Whether counts are estimates of what the engine will see.
     fn estimated(&self) -> bool;
+
+    /// Tokens at the start of the prompt whose KV is held right now: they need not be computed. None where nobody
+    /// knows.
+    fn resident(&self, conversation: &Conversation) -> Option<Tokens> {
+        let _ = conversation;
+        None
+    }
 }
 
 /// A number with its thousands set apart: `3,812`.

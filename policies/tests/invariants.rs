@@ -1,18 +1,15 @@
 //! The invariants of every policy and every chain.
 
-use plimsoll_policies::{
-    Chain, Conversation, Limits, Message, NoSummaries, Refusal, Report, Role, SUMMARY_HEADER, Step, Tokens,
-    config::{OnOverflow, Volatile},
-};
+use plimsoll_policies::{Chain, Conversation, Limits, NoSummaries, SUMMARY_HEADER, Tokens};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::generate::{IMAGE, Unit, body, history, megabyte};
+use crate::checks::{check_growth, check_one, has};
+use crate::generate::{Unit, body, history, megabyte};
 use crate::support::{Counter, Memory, parse, preset, run, run_within, steps};
-use crate::transcripts::squeezed;
 
 /// Every policy with parameters that make it act.
-fn policies() -> Vec<Value> {
+pub(crate) fn policies() -> Vec<Value> {
     vec![
         json!("normalize_prefix"),
         json!({"normalize_prefix": {"volatile": "strip", "patterns": ["ORD-[0-9]+"]}}),
@@ -43,6 +40,7 @@ fn policies() -> Vec<Value> {
         json!({"reject_over": {"tokens": 1500}}),
         json!("fit_context"),
         json!({"fit_context": {"high": 0.7, "low": 0.2, "keep_last": 1, "min_progress": 0.3}}),
+        json!({"fit_context": {"cuts": "costed"}}),
         json!({"fit_context": {"cut": false}}),
         json!({"fit_context": {"on_overflow": "truncate_middle"}}),
     ]
@@ -62,7 +60,7 @@ fn chain() -> impl Strategy<Value = Chain> {
 }
 
 /// Some know how much KV cache there is.
-fn limits() -> impl Strategy<Value = Limits> {
+pub(crate) fn limits() -> impl Strategy<Value = Limits> {
     let windows = prop::sample::select(vec![200, 400, 700, 1000, 2000, 4000]);
     (windows, prop::option::of(1_000_000_u64..3_000_000)).prop_map(|(window, kv)| Limits {
         free_kv: kv,
@@ -72,279 +70,8 @@ fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// Number of a generated message: whatever else an edit touches, it stays.
-fn number(message: &Message) -> Option<usize> {
-    let json = message.json();
-    let digits = json.find("\"n\":").map_or(json.trim_matches(['[', ']']), |at| &json[at + 4..]);
-    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-fn is_summary(message: &Message) -> bool {
-    message.text().starts_with(SUMMARY_HEADER)
-}
-
-fn has(chain: &Chain, policy: &str) -> bool {
-    chain.steps().iter().any(|step| step.name() == policy)
-}
-
-fn volatile(chain: &Chain) -> Volatile {
-    let mut modes = chain.steps().iter().filter_map(|step| match step {
-        Step::NormalizePrefix(params) => Some(params.volatile),
-        _ => None,
-    });
-    modes.next().unwrap_or_default()
-}
-
-/// Untouched messages keep their bytes; touched ones say less, and say so.
-fn check_bytes(chain: &Chain, before: &Conversation, after: &Conversation) -> Result<(), TestCaseError> {
-    let last_user = before.messages().iter().rposition(|message| message.role() == Role::User);
-    for message in after.messages().iter().filter(|message| !is_summary(message)) {
-        let number = number(message).unwrap();
-        let original = &before.messages()[number];
-        if message.is_original() {
-            prop_assert_eq!(message.json(), original.json());
-            continue;
-        }
-        prop_assert_eq!((message.role(), shell(message)), (original.role(), shell(original)));
-        if is_cut(message) {
-            let fits = chain.steps().iter().any(|step| {
-                matches!(step, Step::FitContext(params) if params.on_overflow == OnOverflow::TruncateMiddle)
-            });
-            prop_assert!(fits);
-            continue;
-        }
-        match message.role() {
-            Role::System | Role::Developer => check_instructions(chain, message, original)?,
-            Role::User => {
-                let noted = Some(number) == last_user && volatile(chain) == Volatile::Relocate;
-                let json =
-                    message.json().replace(r#"{"type":"text","text":"[plimsoll: image removed]"}"#, IMAGE);
-                let named = message.text().contains("[plimsoll: ");
-                prop_assert!(json == original.json() || named || noted);
-            }
-            Role::Assistant => check_inputs(message, original)?,
-            _ => {
-                prop_assert!(message.json().len() < original.json().len());
-                prop_assert!(message.text().contains("[plimsoll: "));
-                prop_assert_eq!(message.tool_call_id(), original.tool_call_id());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// All of a message that no policy touches.
-fn shell(message: &Message) -> Option<Value> {
-    let mut value: Value = serde_json::from_str(&message.json().replace("\\u", "u")).ok()?;
-    for member in ["content", "tool_calls", "reasoning", "reasoning_content", "reasoning_details"] {
-        value.as_object_mut()?.shift_remove(member);
-    }
-    Some(value)
-}
-
-fn is_cut(message: &Message) -> bool {
-    message.text().contains("tokens cut from the middle of this message]")
-}
-
-/// Names stand for what is volatile; nothing else is another.
-fn check_instructions(chain: &Chain, message: &Message, original: &Message) -> Result<(), TestCaseError> {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let (words, originals) = (words(message.text()), words(original.text()));
-    prop_assert!(volatile(chain) != Volatile::Warn && words.len() == originals.len());
-    for (word, original) in words.iter().zip(&originals) {
-        let volatile = original.starts_with("2024-05-15") || original.starts_with("ORD-48213");
-        prop_assert!(word == original || (volatile && word.starts_with('[')), "{original} is {word}");
-    }
-    Ok(())
-}
-
-/// Only arguments and reasoning are gone, and the calls are the same.
-fn check_inputs(message: &Message, original: &Message) -> Result<(), TestCaseError> {
-    prop_assert!(message.text() == original.text() || message.text().contains("[plimsoll: the same "));
-    prop_assert_eq!(message.tool_calls().len(), original.tool_calls().len());
-    for (call, original) in message.tool_calls().iter().zip(original.tool_calls()) {
-        prop_assert_eq!((&call.id, &call.name), (&original.id, &original.name));
-        let gone = call.arguments == "{}";
-        prop_assert!(gone || call.arguments == original.arguments);
-    }
-    Ok(())
-}
-
-/// Messages that went, and what later turns took out of the first `count`: a cut.
-fn cuts(conversation: &Conversation, count: usize) -> (usize, Vec<(usize, usize)>) {
-    let marks = |message: &Message| {
-        let told = [" cleared, ", "image removed", "document left out"];
-        let told: usize = told.iter().map(|mark| message.text().matches(mark).count()).sum();
-        told + usize::from(message.role() == Role::Assistant && !message.is_original())
-    };
-    let early = conversation.messages().iter().filter_map(|message| Some((number(message)?, marks(message))));
-    (conversation.dropped().len(), early.filter(|(number, marks)| *marks > 0 && *number < count).collect())
-}
-
-/// Results stay with their call, and calls with their results.
-fn check_exchanges(before: &Conversation, after: &Conversation) -> Result<(), TestCaseError> {
-    let kept: Vec<usize> = after.messages().iter().filter_map(number).collect();
-    prop_assert!(kept.is_sorted(), "order changed");
-    let mut call = None;
-    for (index, message) in before.messages().iter().enumerate() {
-        match message.role() {
-            Role::Assistant if !message.tool_calls().is_empty() => call = Some(index),
-            Role::Tool => {
-                if let Some(call) = call {
-                    let (call, result) = (kept.contains(&call), kept.contains(&index));
-                    prop_assert_eq!(call, result, "message {} torn from its exchange", index);
-                }
-            }
-            _ => call = None,
-        }
-    }
-    Ok(())
-}
-
-/// Instructions and the last user message stay.
-fn check_kept(before: &Conversation, after: &Conversation) -> Result<(), TestCaseError> {
-    let kept: Vec<usize> = after.messages().iter().filter_map(number).collect();
-    let last_user = before.messages().iter().rposition(|message| message.role() == Role::User);
-    for (index, message) in before.messages().iter().enumerate() {
-        if message.role().is_system() || Some(index) == last_user {
-            prop_assert!(kept.contains(&index), "message {} is gone", index);
-        }
-    }
-    prop_assert_eq!(kept.last().copied(), before.messages().len().checked_sub(1));
-    Ok(())
-}
-
-/// What the report says is so.
-fn check_report(
-    chain: &Chain,
-    before: &Conversation,
-    after: &Conversation,
-    report: &Report,
-) -> Result<(), TestCaseError> {
-    let counter = Counter::default();
-    let count = |conversation| plimsoll_policies::CountTokens::prompt(&counter, conversation).unwrap();
-    prop_assert_eq!(report.tokens_before, count(before));
-    prop_assert_eq!(report.tokens_after, count(after));
-    prop_assert_eq!(report.tokens_after, count(&parse(&after.to_json())));
-    prop_assert!(
-        report.tokens_after <= report.tokens_before
-            || report
-                .actions()
-                .iter()
-                .any(|(by, _)| ["summarize", "drop_images", "normalize_prefix"].contains(by))
-    );
-    prop_assert!(!has(chain, "fit_context") || report.tokens_after <= report.budget);
-    prop_assert_eq!(report.rows.len(), chain.steps().len());
-    let dropped =
-        before.messages().len() - after.messages().iter().filter(|message| !is_summary(message)).count();
-    let gone = after.dropped().iter().filter(|gone| !is_summary(&gone.message)).count();
-    prop_assert_eq!(dropped, gone);
-    prop_assert_eq!(report.actions().is_empty(), !after.is_changed());
-    Ok(())
-}
-
-/// Everything outside the messages, the tools and the output limit is as it was.
-fn check_rest(before: &str, after: &Conversation) -> Result<(), TestCaseError> {
-    if !after.is_changed() {
-        prop_assert_eq!(&*after.to_json(), before);
-    }
-    let json = after.to_json();
-    let pieces = [
-        json.starts_with("{ \"model\":\"m\", \"messages\": [\n  "),
-        json.contains("\n ],\"seed\":1.50,\"x\":1E3, \"seed\": 2,\"tools\":["),
-        json.ends_with("} "),
-    ];
-    prop_assert_eq!(pieces, [true; 3]);
-    Ok(())
-}
-
-/// One conversation by itself: the invariants that one request shows.
-fn check_one(chain: &Chain, text: &str, limits: Limits) -> Result<(), TestCaseError> {
-    let before = parse(text);
-    let run = |conversation: &Conversation| {
-        run_within(chain, conversation, &Counter::default(), &NoSummaries, limits)
-    };
-    match run(&before) {
-        Ok((after, report)) => {
-            check_bytes(chain, &before, &after)?;
-            check_exchanges(&before, &after)?;
-            check_kept(&before, &after)?;
-            check_report(chain, &before, &after, &report)?;
-            check_rest(text, &after)?;
-            let again = run(&parse(&after.to_json()));
-            let (again, _) = again.map_err(|refusal| TestCaseError::fail(refusal.to_string()))?;
-            let texts = |conversation: &Conversation| {
-                conversation.to_json().split('\n').map(str::to_owned).collect::<Vec<_>>()
-            };
-            for (again, after) in texts(&again).iter().zip(texts(&after)) {
-                prop_assert_eq!(again, &after, "not idempotent");
-            }
-            prop_assert_eq!(again.to_json(), after.to_json(), "not idempotent");
-        }
-        Err(Refusal::ContextLength(length)) => {
-            prop_assert!(has(chain, "fit_context") || has(chain, "reject_over"));
-            prop_assert!(length.prompt > length.budget && length.unremovable > length.budget, "{length:?}");
-        }
-        Err(refusal) => prop_assert!(false, "{refusal}"),
-    }
-    Ok(())
-}
-
-/// A conversation as it grows: between cuts each result begins with the one before.
-fn check_growth(chain: &Chain, units: &[Unit], limits: Limits) -> Result<(), TestCaseError> {
-    let (memory, counter) = (Memory::default(), Counter::default());
-    let mut last: Option<(Conversation, bool, usize)> = None;
-    for count in 1..=units.len() {
-        let before = parse(&body(&units[..count], Some(50)));
-        let Ok((after, report)) = run_within(chain, &before, &counter, &memory, limits) else {
-            last = None;
-            continue;
-        };
-        if count == units.len() {
-            let fresh = run_within(chain, &before, &counter, &NoSummaries, limits).unwrap().0;
-            prop_assert_eq!(fresh.to_json(), after.to_json(), "memory changed the result");
-        }
-        // Where even a summary has too little room it is shortened, or the guard cuts by force, each time anew; so it does inside messages. Where
-        // what stays leaves no room for the answer, the output limit gives way, and the budget is another each time.
-        let acted = |policy| report.actions().iter().any(|(by, _)| *by == policy);
-        let fitted = has(chain, "summarize") && (acted("fit_context") || squeezed(&report));
-        let forced = fitted || acted("reserve_output") || after.messages().iter().any(is_cut);
-        if let Some((last, false, length)) = &last
-            && !forced
-            && cuts(last, *length) == cuts(&after, *length)
-        {
-            check_prefix(chain, last, &after)?;
-        }
-        last = Some((after, forced, before.messages().len()));
-    }
-    Ok(())
-}
-
-fn check_prefix(chain: &Chain, last: &Conversation, after: &Conversation) -> Result<(), TestCaseError> {
-    let said = |message: &Message| message.role() == Role::User && !is_summary(message);
-    // What moved out of the instructions stands there for one turn.
-    let relocates = volatile(chain) == Volatile::Relocate;
-    let noted = last.messages().iter().rposition(said).filter(|_| relocates);
-    // Before the first user message it has nowhere to go.
-    if relocates
-        && !noted.is_some_and(|index| last.messages()[index].json().contains("from the instructions"))
-    {
-        return Ok(());
-    }
-    for (index, (old, new)) in last.messages().iter().zip(after.messages()).enumerate() {
-        prop_assert!(
-            Some(index) == noted || old.json() == new.json(),
-            "prefix changed without a cut: {} became {}",
-            old.json(),
-            new.json()
-        );
-    }
-    prop_assert_eq!(last.tools(), after.tools());
-    Ok(())
-}
-
 /// So many cases, or as many as PROPTEST_CASES asks for: each goes through every policy.
-fn fewer(cases: u32) -> ProptestConfig {
+pub(crate) fn fewer(cases: u32) -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
     let config = ProptestConfig::default();
     ProptestConfig { cases: if asked { config.cases } else { cases }, ..config }

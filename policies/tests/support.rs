@@ -43,6 +43,51 @@ impl CountTokens for Counter {
     }
 }
 
+/// The same, for an engine that holds the prompts it was given.
+#[derive(Default)]
+pub(crate) struct Engine {
+    pub(crate) counter: Counter,
+    pub(crate) held: Mutex<Vec<Conversation>>,
+}
+
+impl Engine {
+    /// Computes a prompt, which it holds from now on.
+    pub(crate) fn compute(&self, prompt: &Conversation) {
+        self.held.lock().unwrap().push(prompt.clone());
+    }
+}
+
+impl CountTokens for Engine {
+    fn prompt(&self, conversation: &Conversation) -> Result<Tokens, CountError> {
+        self.counter.prompt(conversation)
+    }
+
+    fn messages(&self, messages: &[Message]) -> Tokens {
+        self.counter.messages(messages)
+    }
+
+    fn text(&self, text: &str) -> Tokens {
+        self.counter.text(text)
+    }
+
+    fn name(&self) -> &str {
+        self.counter.name()
+    }
+
+    fn estimated(&self) -> bool {
+        self.counter.estimated()
+    }
+
+    fn resident(&self, conversation: &Conversation) -> Option<Tokens> {
+        let common = |held: &Conversation| {
+            let pairs = held.messages().iter().zip(conversation.messages());
+            let same = pairs.take_while(|(held, asked)| held.json() == asked.json());
+            same.map(|(held, _)| self.messages(std::slice::from_ref(held))).sum::<Tokens>()
+        };
+        Some(self.held.lock().unwrap().iter().map(common).max().unwrap_or(0))
+    }
+}
+
 /// User and assistant take turns after the instructions; results count as part of the assistant's turn.
 fn alternates(messages: &[Message]) -> Result<(), CountError> {
     let mut expected = Role::User;
@@ -97,7 +142,7 @@ pub(crate) fn preset(name: &str) -> Chain {
 pub(crate) fn run(
     chain: &Chain,
     conversation: &Conversation,
-    counter: &Counter,
+    counter: &dyn CountTokens,
     memory: &dyn Summaries,
     window: Tokens,
 ) -> Result<(Conversation, Report), Refusal> {
@@ -108,7 +153,7 @@ pub(crate) fn run(
 pub(crate) fn run_within(
     chain: &Chain,
     conversation: &Conversation,
-    counter: &Counter,
+    counter: &dyn CountTokens,
     memory: &dyn Summaries,
     limits: Limits,
 ) -> Result<(Conversation, Report), Refusal> {

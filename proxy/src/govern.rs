@@ -4,6 +4,7 @@ mod ahead;
 mod facts;
 mod memo;
 mod patience;
+mod resident;
 mod summary;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use ahead::{Next, Preparer};
 use memo::Given;
 pub use memo::{Failure, SummaryMemo};
 use patience::Patience;
+use resident::Resident;
 use summary::{Caller, Haste};
 
 /// Bodies below this many bytes are governed on the spot; longer ones would hold up other requests of the thread.
@@ -225,7 +227,8 @@ impl Rule {
         let inline = conversation.to_json().len() < INLINE;
         let apply = move || {
             let given = Given::of(&summaries, spent);
-            let context = Context { limits, counter: counter.as_dyn(), summaries: &given };
+            let counter = Resident::new(&counter, &route.upstream.kind);
+            let context = Context { limits, counter: &counter, summaries: &given };
             let chain = if off { &route.counting } else { &route.chain };
             work(chain, &conversation, &context).map(|done| (done, given.origin()))
         };

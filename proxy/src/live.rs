@@ -145,6 +145,7 @@ impl Route {
                     free_kv: Some(free),
                     total_kv: Some(total),
                     bytes_per_token,
+                    prefill_seconds_per_token: embedded.engine.prefill_seconds_per_token(),
                     ..limits
                 }
             }

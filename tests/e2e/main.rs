@@ -9,6 +9,7 @@ mod charts;
 mod checkpoints;
 mod clients;
 mod commands;
+mod costed;
 mod demo_code;
 mod demo_samples;
 mod explain;

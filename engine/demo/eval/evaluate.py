@@ -127,7 +127,7 @@ class Evaluation:
             )
 
     def epochs(self) -> Iterator[Worn]:
-        drawn = policies.draw(self.counter, self.args.count)
+        drawn = policies.draw_long(self.counter, self.args.count)
         for route, name in policies.EPOCHS.items():
             grown = epochs.grow_all(self.client, drawn, route, self.args.concurrency)
             for case, one in zip(drawn, grown, strict=True):

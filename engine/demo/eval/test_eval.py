@@ -160,6 +160,19 @@ class Conversations(unittest.TestCase):
             self.assertIn(case.values[0], case.messages[2]["content"])
             self.assertGreater(COUNTER.count(render(case.messages)), policies.DISTANCE - cases.QUESTION_TOKENS)
 
+    def test_the_longer_ones_hold_the_fact_once_and_fit_their_window_at_every_turn(self) -> None:
+        config = (HERE / "config.yaml").read_text(encoding="utf-8")
+        for route in policies.EPOCHS:
+            self.assertIn(f"policy: {route}, window: {policies.EPOCHS_WINDOW} }}", config)
+        drawn = policies.draw_long(COUNTER, 5)
+        self.assertEqual(drawn, policies.draw_long(COUNTER, 5))
+        for case in drawn:
+            self.assertIn(case.values[0], case.messages[2]["content"])
+            self.assertTrue(policies.fits(case, COUNTER))
+            self.assertGreater(COUNTER.count(render(case.messages)), policies.EPOCHS_DISTANCE - cases.QUESTION_TOKENS)
+        long = {"role": "user", "content": "and " * policies.EPOCHS_WINDOW}
+        self.assertFalse(policies.fits(scores.Case([*case.messages, long], [], ""), COUNTER))
+
     def test_wire_form_pairs_each_result_with_its_call(self) -> None:
         sample = next(sample for sample in SAMPLES if sample["name"] == "two-calls")
         sent = wire(sample["messages"])

@@ -1,7 +1,7 @@
 //! What is sound by itself and cannot work where it is used: values beside the window, steps beside the upstream.
 
 use super::Step;
-use crate::fit_context::share;
+use crate::fit_context::{Cuts, share};
 use crate::reserve_output::{Reserve, ReserveOutput};
 use crate::tokens::{Tokens, grouped};
 
@@ -38,6 +38,13 @@ pub fn warnings(steps: &[Step], place: Place) -> Vec<Warning> {
             parameter: None,
             what: "has no effect: the upstream does not tell its KV cache".to_owned(),
             hint: "use it on routes to an embedded engine",
+        }));
+        let costed = |step: &&Step| matches!(step, Step::FitContext(params) if params.cuts == Cuts::Costed);
+        found.extend(steps.iter().filter(costed).map(|step| Warning {
+            step: step.name(),
+            parameter: Some("cuts"),
+            what: "`costed` has no effect: the upstream does not tell what it holds".to_owned(),
+            hint: "use it on routes to an embedded engine; elsewhere cuts come at the mark, as with `tokens`",
         }));
     }
     if let Some(window) = place.window {
@@ -187,5 +194,15 @@ mod tests {
         let place = Place { window: Some(2048), kv_known: false };
         let want = "memory_budget.-: has no effect: the upstream does not tell its KV cache";
         assert_eq!(told(&json!(["memory_budget", "fit_context"]), place), [want]);
+    }
+
+    #[test]
+    fn costed_cuts_want_an_engine() {
+        let steps = json!([{"fit_context": {"cuts": "costed"}}]);
+        let place = |kv_known| Place { window: Some(2048), kv_known };
+        let want = "fit_context.cuts: `costed` has no effect: the upstream does not tell what it holds";
+        assert_eq!(told(&steps, place(false)), [want]);
+        assert!(told(&steps, place(true)).is_empty());
+        assert!(told(&json!(["fit_context"]), place(false)).is_empty());
     }
 }

@@ -131,7 +131,9 @@ impl Timeline {
             let weight = snapshot.weights.first_sent(snapshot.conversation, run);
             let gone_at = self.places[group.range.clone()].iter().find_map(|place| place.gone_at);
             let fixed = matches!(group.kind, Kind::System | Kind::Summary) || self.holds_pinned(group);
-            Item { weight, kind: group.kind, fixed, gone_at: gone_at.map(|slot| self.group_at(slot)) }
+            let gone_at = gone_at.map(|slot| self.group_at(slot));
+            let waits = snapshot.waits.cover(self.places[group.range.start].slot);
+            Item { weight, kind: group.kind, fixed, gone_at, waits }
         };
         self.groups.iter().map(item).collect()
     }
