@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use plimsoll_engine::text::{self, Text};
+use plimsoll_engine::text::{self, TemplateMessage, Text};
 use plimsoll_policies::{Conversation, CountError, CountTokens, Message, Tokens};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 use tiktoken_rs::CoreBPE;
@@ -16,6 +17,10 @@ use crate::parse::{Call, Prompt};
 const PROMPTS: usize = 256;
 /// Weights of messages kept, a few bytes each.
 const WEIGHTS: usize = 65_536;
+/// Bytes of messages kept as templates take them, and about as many of their text.
+const MESSAGES: u64 = 32 << 20;
+/// A guess of a message's length, for the memo's first allocation.
+const TYPICAL_MESSAGE: u64 = 1024;
 
 /// A call with the counter that its upstream is counted by.
 pub struct Counted {
@@ -60,12 +65,26 @@ pub struct Exact {
     name: String,
     prompts: Cache<Key, Arc<[u32]>>,
     weights: Cache<Key, Tokens>,
+    /// By their JSON, for prompts without tools and for those with.
+    messages: [Cache<Box<str>, TemplateMessage, ByLength>; 2],
+}
+
+#[derive(Clone)]
+struct ByLength;
+
+impl Weighter<Box<str>, TemplateMessage> for ByLength {
+    fn weight(&self, json: &Box<str>, _: &TemplateMessage) -> u64 {
+        json.len().max(1) as u64
+    }
 }
 
 impl Exact {
     /// A counter over a model folder's text side; `name` is what reports call it.
     pub fn new(text: Arc<Text>, name: impl Into<String>) -> Self {
-        Self { text, name: name.into(), prompts: Cache::new(PROMPTS), weights: Cache::new(WEIGHTS) }
+        let items = usize::try_from(MESSAGES / TYPICAL_MESSAGE).unwrap_or(usize::MAX);
+        let messages = [(); 2].map(|()| Cache::with_weighter(items, MESSAGES / 2, ByLength));
+        let (prompts, weights) = (Cache::new(PROMPTS), Cache::new(WEIGHTS));
+        Self { text, name: name.into(), prompts, weights, messages }
     }
 
     /// The prompt of a conversation as the engine runs it.
@@ -73,10 +92,9 @@ impl Exact {
         let kwargs = conversation.field("chat_template_kwargs");
         let key = hash([conversation.tools(), kwargs], conversation.messages());
         self.prompts.get_or_insert_with(&key, || {
-            let messages = values(conversation.messages())?;
             let tools = conversation.tools().map(parse).transpose()?.filter(|tools| !is_empty(tools));
             let kwargs = kwargs.map(parse).transpose()?.and_then(object).unwrap_or_default();
-            let rendered = self.render(&messages, tools.as_ref(), &kwargs)?;
+            let rendered = self.render(conversation.messages(), tools.as_ref(), &kwargs)?;
             self.encode(&rendered)
         })
     }
@@ -84,7 +102,7 @@ impl Exact {
     /// The prompt of messages that are no request of a client, with the raw JSON of a request's tools.
     pub fn ids_with(&self, messages: &[Message], tools: Option<&str>) -> Result<Arc<[u32]>, CountError> {
         let tools = tools.map(parse).transpose()?.filter(|tools| !is_empty(tools));
-        let rendered = self.render(&values(messages)?, tools.as_ref(), &Map::new())?;
+        let rendered = self.render(messages, tools.as_ref(), &Map::new())?;
         self.encode(&rendered)
     }
 
@@ -101,13 +119,26 @@ impl Exact {
 
     fn render(
         &self,
-        messages: &[Value],
+        messages: &[Message],
         tools: Option<&Value>,
         kwargs: &Map<String, Value>,
     ) -> Result<String, CountError> {
+        let read: Result<Vec<_>, _> =
+            messages.iter().map(|message| self.read(message.json(), tools.is_some())).collect();
         let now = SystemTime::now();
-        let prompt = text::Prompt { messages, tools, add_generation_prompt: true, kwargs, now };
-        self.text.render(&prompt).map_err(|error| CountError::new(error.to_string()))
+        let prompt = text::Prompt { messages: &[], tools, add_generation_prompt: true, kwargs, now };
+        self.text.render_read(read?, &prompt).map_err(|error| CountError::new(error.to_string()))
+    }
+
+    /// A message as the template takes it; a conversation brings all but its last ones again.
+    fn read(&self, json: &str, tools: bool) -> Result<TemplateMessage, CountError> {
+        let known = &self.messages[usize::from(tools)];
+        if let Some(message) = known.get(json) {
+            return Ok(message);
+        }
+        let message = self.text.message(&parse(json)?, tools);
+        known.insert(json.into(), message.clone());
+        Ok(message)
     }
 
     fn encode(&self, rendered: &str) -> Result<Arc<[u32]>, CountError> {

@@ -25,7 +25,7 @@ pub use certificate::{Certificate, Divergence, Reasoning, Shape, Stability};
 pub use error::{EncodeError, TemplateError, TextError};
 pub use stops::{Scanned, StopScanner};
 pub use stream::TextStream;
-pub use template::{Prompt, Templates};
+pub use template::{Prompt, TemplateMessage, Templates};
 pub use tool_calls::{Piece, ToolCallFormat, ToolCallParser};
 
 /// Tokenizer, chat template and tool-call format of a model folder. Shared by all requests; no method waits.
@@ -58,10 +58,23 @@ impl Text {
     /// understand is converted first: a call's arguments from text to an object, lists of parts to text, null to an
     /// empty text or nothing, `developer` to `system`.
     pub fn render(&self, prompt: &Prompt<'_>) -> Result<String, TemplateError> {
-        let offered = prompt.tools.filter(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()));
-        let prompt = Prompt { tools: offered, ..*prompt };
-        let messages = self.understood[usize::from(offered.is_some())].convert(prompt.messages);
-        self.templates.render_messages(&messages, &prompt)
+        let messages = prompt.messages.iter().map(|message| self.message(message, offers(prompt)));
+        self.render_read(messages, prompt)
+    }
+
+    /// A message as [`Text::render`] converts it, for prompts that offer tools or for those that do not.
+    pub fn message(&self, message: &serde_json::Value, tools: bool) -> TemplateMessage {
+        TemplateMessage::new(&self.understood[usize::from(tools)].message(message))
+    }
+
+    /// As [`Text::render`], with messages that [`Text::message`] has read in place of the prompt's own.
+    pub fn render_read(
+        &self,
+        messages: impl IntoIterator<Item = TemplateMessage>,
+        prompt: &Prompt<'_>,
+    ) -> Result<String, TemplateError> {
+        let prompt = Prompt { tools: prompt.tools.filter(|_| offers(prompt)), ..*prompt };
+        self.templates.render_messages(messages, &prompt)
     }
 
     /// The chat templates, for rendering messages without any conversion.
@@ -147,3 +160,8 @@ mod shared;
 #[cfg(test)]
 #[path = "truth_tests.rs"]
 mod truth_tests;
+
+/// Whether a prompt offers tools: an empty list offers none.
+fn offers(prompt: &Prompt<'_>) -> bool {
+    prompt.tools.is_some_and(|tools| tools.as_array().is_none_or(|tools| !tools.is_empty()))
+}

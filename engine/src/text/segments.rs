@@ -1,6 +1,6 @@
 //! Encoding by segments, so that a growing conversation costs only what is new in it.
 //!
-//! A rendered prompt is cut before each special token; the ids of every piece are kept under a hash of its text.
+//! A rendered prompt is cut before each special token; the ids of every piece are kept under its text.
 //! That the pieces give exactly the ids of the whole is tested on awkward strings when a model is loaded; where it
 //! does not hold, prompts are encoded whole and kept whole.
 
@@ -12,8 +12,8 @@ use quick_cache::sync::Cache;
 use crate::text::error::EncodeError;
 use crate::text::tokenizer::Tokenizer;
 
-/// What the memo may hold, in bytes of ids and keys: about eight million tokens.
-const CAPACITY: u64 = 32 << 20;
+/// What the memo may hold, in bytes of texts and ids: about eight million tokens.
+const CAPACITY: u64 = 64 << 20;
 /// Bytes of bookkeeping for an entry.
 const ENTRY: u64 = 96;
 /// A guess of a piece's size in tokens, for the memo's first allocation.
@@ -24,16 +24,16 @@ type Ids = Arc<[u32]>;
 /// Encodes rendered prompts and remembers their pieces.
 pub(super) struct SegmentMemo {
     tokenizer: Tokenizer,
-    ids: Cache<[u8; 32], Ids, ByLength>,
+    ids: Cache<Box<str>, Ids, ByLength>,
     segmented: bool,
 }
 
 #[derive(Clone)]
 struct ByLength;
 
-impl Weighter<[u8; 32], Ids> for ByLength {
-    fn weight(&self, _key: &[u8; 32], ids: &Ids) -> u64 {
-        ENTRY + size_of_val::<[u32]>(ids) as u64
+impl Weighter<Box<str>, Ids> for ByLength {
+    fn weight(&self, text: &Box<str>, ids: &Ids) -> u64 {
+        ENTRY + text.len() as u64 + size_of_val::<[u32]>(ids) as u64
     }
 }
 
@@ -41,7 +41,7 @@ impl SegmentMemo {
     /// A memo for `tokenizer`, after testing on `samples` (rendered prompts) and on awkward strings whether
     /// segments can be trusted. Fails where the tokenizer does not encode them at all.
     pub(super) fn new(tokenizer: Tokenizer, samples: &[String]) -> Result<Self, EncodeError> {
-        let items = CAPACITY / (ENTRY + 4 * TYPICAL_TOKENS);
+        let items = CAPACITY / (ENTRY + 8 * TYPICAL_TOKENS);
         let ids = Cache::with_weighter(items as usize, CAPACITY, ByLength);
         let segmented = pieces_equal_whole(&tokenizer, samples)?;
         Ok(Self { tokenizer, ids, segmented })
@@ -77,12 +77,11 @@ impl SegmentMemo {
     }
 
     fn piece(&self, text: &str) -> Result<Ids, EncodeError> {
-        let key = *blake3::hash(text.as_bytes()).as_bytes();
-        if let Some(ids) = self.ids.get(&key) {
+        if let Some(ids) = self.ids.get(text) {
             return Ok(ids);
         }
         let ids: Ids = self.tokenizer.encode(text)?.into();
-        self.ids.insert(key, Arc::clone(&ids));
+        self.ids.insert(text.into(), Arc::clone(&ids));
         Ok(ids)
     }
 }

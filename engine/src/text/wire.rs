@@ -50,12 +50,8 @@ impl Understood {
         }
     }
 
-    /// The messages as the template takes them.
-    pub(super) fn convert<'m>(&self, messages: &'m [Value]) -> Vec<Cow<'m, Value>> {
-        messages.iter().map(|message| self.message(message)).collect()
-    }
-
-    fn message<'m>(&self, message: &'m Value) -> Cow<'m, Value> {
+    /// A message as the template takes it.
+    pub(super) fn message<'m>(&self, message: &'m Value) -> Cow<'m, Value> {
         let Some(fields) = message.as_object() else { return Cow::Borrowed(message) };
         let plain = fields.get("content").is_some_and(Value::is_string)
             && !fields.contains_key("tool_calls")

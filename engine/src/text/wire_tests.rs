@@ -13,7 +13,7 @@ fn templates(source: &str) -> Templates {
 }
 
 fn converted(understood: Understood, message: &Value) -> Value {
-    understood.convert(std::slice::from_ref(message))[0].clone().into_owned()
+    understood.message(message).into_owned()
 }
 
 #[test]

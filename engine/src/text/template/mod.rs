@@ -17,7 +17,6 @@ use jiff::tz::TimeZone;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
-use serde::Serialize;
 
 use crate::text::error::{TemplateError, TextError};
 use crate::text::folder::{Folder, Source};
@@ -42,6 +41,16 @@ pub struct Prompt<'a> {
     pub now: SystemTime,
 }
 
+/// A message as templates take it: read once, rendered as often as it comes back. Clones share it.
+#[derive(Debug, Clone)]
+pub struct TemplateMessage(Value);
+
+impl TemplateMessage {
+    pub(super) fn new(message: &serde_json::Value) -> Self {
+        Self(Value::from(Serde(message)))
+    }
+}
+
 /// The chat templates of a model folder.
 pub struct Templates {
     environment: Environment<'static>,
@@ -62,15 +71,20 @@ impl Templates {
 
     /// Renders a conversation as `transformers`' `apply_chat_template` does, with the messages just as they are.
     pub fn render(&self, prompt: &Prompt<'_>) -> Result<String, TemplateError> {
-        self.render_messages(&prompt.messages, prompt)
+        self.render_value(Value::from(Serde(&prompt.messages)), prompt)
     }
 
     /// Renders `messages` in place of the prompt's own.
-    pub(super) fn render_messages<M: Serialize>(
+    pub(super) fn render_messages(
         &self,
-        messages: &M,
+        messages: impl IntoIterator<Item = TemplateMessage>,
         prompt: &Prompt<'_>,
     ) -> Result<String, TemplateError> {
+        let messages: Vec<Value> = messages.into_iter().map(|message| message.0).collect();
+        self.render_value(Value::from(messages), prompt)
+    }
+
+    fn render_value(&self, messages: Value, prompt: &Prompt<'_>) -> Result<String, TemplateError> {
         let template = self.template(prompt.tools.is_some()).ok_or(TemplateError::Missing)?;
         let mut prompt_text = Limited(Vec::new());
         template
@@ -89,14 +103,14 @@ impl Templates {
         tools.then(|| named("tool_use")).flatten().or_else(|| named("default"))
     }
 
-    fn variables<M: Serialize>(&self, messages: &M, prompt: &Prompt<'_>) -> BTreeMap<String, Value> {
+    fn variables(&self, messages: Value, prompt: &Prompt<'_>) -> BTreeMap<String, Value> {
         let mut variables: BTreeMap<String, Value> =
             self.special_tokens.iter().map(|(role, token)| (role.clone(), Value::from(token))).collect();
         let (now, zone) = (prompt.now, self.zone.clone());
         let strftime_now = move |format: &str| clock::strftime(format, now, &zone);
         variables.insert("strftime_now".to_owned(), Value::from_function(strftime_now));
         variables.extend(prompt.kwargs.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
-        variables.insert("messages".to_owned(), Value::from(Serde(messages)));
+        variables.insert("messages".to_owned(), messages);
         variables.insert("tools".to_owned(), Value::from(Serde(prompt.tools)));
         variables.insert("documents".to_owned(), Value::from(()));
         variables.insert("add_generation_prompt".to_owned(), Value::from(prompt.add_generation_prompt));
