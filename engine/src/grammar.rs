@@ -66,7 +66,8 @@ impl Grammars {
         Self(factory())
     }
 
-    /// The grammar of a format.
+    /// The grammar of a format. What shows only where an answer begins, such as a schema that refers to nothing but
+    /// itself, shows here.
     pub(crate) fn compile(&self, format: &Format) -> Result<Grammar, GrammarError> {
         let factory = self.0.as_ref().map_err(Clone::clone)?;
         let mut schema = match format {
@@ -77,7 +78,9 @@ impl Grammars {
             schema.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITESPACE}));
         }
         let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema));
-        Ok(Grammar(Box::new(Matcher::new(Ok(parser.map_err(|error| refused(&error))?)))))
+        let mut matcher = Matcher::new(Ok(parser.map_err(|error| refused(&error))?));
+        matcher.compute_mask_or_eos().map_err(|error| refused(&error))?;
+        Ok(Grammar(Box::new(matcher)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The admin listener: status page, health, metrics, state, configuration, explain, slots. Never on the data port, never traced.
 
+mod explain;
 mod guard;
 mod page;
 mod slots;
@@ -7,19 +8,16 @@ mod slots;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Listen, Watch};
-use crate::cut::cut;
-use crate::explain::{self, ExplainError, Show};
 use crate::live::{Live, Shared};
 use crate::readings;
 
@@ -54,8 +52,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
     let guarded = Router::new()
         .route("/state", get(state))
         .route("/config", get(config))
-        .route("/explain", post(explain))
-        .route("/explain/{id}", get(explain_request))
+        .route("/explain", post(explain::posted))
+        .route("/explain/{id}", get(explain::kept))
         .route("/slots", get(slots::list))
         .route("/slots/{action}", post(slots::act))
         .layer(DefaultBodyLimit::max(limit))
@@ -127,58 +125,4 @@ async fn state(State(admin): State<Admin>) -> Json<Value> {
 
 async fn config(State(admin): State<Admin>) -> Json<Value> {
     Json(admin.live().revision.redacted.clone())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExplainQuery {
-    route: Option<String>,
-    #[serde(default)]
-    messages: bool,
-    #[serde(default)]
-    diff: bool,
-}
-
-impl ExplainQuery {
-    fn show(&self) -> Show {
-        Show { messages: self.messages, diff: self.diff }
-    }
-}
-
-/// What was done with a request of the last ones, by the id in its answer's head.
-async fn explain_request(
-    State(admin): State<Admin>,
-    Path(id): Path<String>,
-    Query(query): Query<ExplainQuery>,
-) -> Result<Json<Value>, ExplainError> {
-    let live = admin.live();
-    match live.explained.get(&id) {
-        Some(entry) => Ok(Json(entry.to_json(query.show()))),
-        None => Err(ExplainError::NotKept { id: cut(&id).into_owned(), keep: live.explain.keep }),
-    }
-}
-
-/// What the live configuration would do with a request. No model runs, nothing is forwarded.
-async fn explain(
-    State(admin): State<Admin>,
-    Query(query): Query<ExplainQuery>,
-    body: String,
-) -> Result<Json<Value>, ExplainError> {
-    let live = admin.live();
-    let explain = move || {
-        let explained = explain::live(&live, query.route.as_deref(), body.into())?;
-        Ok::<_, ExplainError>(explained.to_json(query.show()))
-    };
-    Ok(Json(tokio::task::spawn_blocking(explain).await.map_err(ExplainError::Crashed)??))
-}
-
-impl IntoResponse for ExplainError {
-    fn into_response(self) -> Response {
-        let status = match self {
-            Self::Crashed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotKept { .. } => StatusCode::NOT_FOUND,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        (status, Json(json!({"error": {"message": self.to_string()}}))).into_response()
-    }
 }

@@ -1,11 +1,12 @@
 //! Reserves device memory for a call's prompt and answer: a permit, a wait, or a refusal with exact figures.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use plimsoll_engine::{AdmitError, Format, Grammar, GrammarError, Permit};
 use plimsoll_policies::{Conversation, CountError, Report};
 use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Governed;
@@ -13,6 +14,9 @@ use crate::kept::{Caller, Kept, Saving, Wanted};
 use crate::live::{Embedded, Live};
 use crate::parse::{Envelope, Input, Options, Outgoing, Work};
 use crate::stream::Kind;
+
+/// One schema is compiled at a time: each may take much memory and a core.
+static COMPILER: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
 /// A call that may go where its route leads.
 pub enum Admitted {
@@ -119,6 +123,9 @@ pub enum NotAdmitted {
     /// The format's compilation ended without a result.
     #[error("`response_format`: the schema could not be compiled")]
     FormatCrashed,
+    /// Others' formats were compiled for as long as `limits.queue_wait` allows.
+    #[error("the schemas of other requests were compiled for {}", humantime::format_duration(*.0))]
+    CompilerBusy(Duration),
     /// No memory now, or never.
     #[error(transparent)]
     Memory(#[from] AdmitError),
@@ -179,9 +186,10 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         Input::Chat(chat) => Some(chat.conversation),
         Input::Text(_) => None,
     };
-    let grammar = grammar(&engine, options.format.clone()).await?;
+    let wait = envelope.live.limits.queue_wait;
+    let grammar = grammar(&engine, options.format.clone(), wait).await?;
     let span = envelope.record.wait();
-    let permit = reserve(&engine, prompt.len(), max_tokens, envelope.live.limits.queue_wait).await?;
+    let permit = reserve(&engine, prompt.len(), max_tokens, wait).await?;
     drop(span);
     Ok(Admitted::Run(Run {
         engine,
@@ -203,11 +211,26 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
 async fn grammar(
     engine: &Arc<Embedded>,
     format: Option<Box<Format>>,
+    wait: Duration,
 ) -> Result<Option<Grammar>, NotAdmitted> {
     let Some(format) = format else { return Ok(None) };
+    let turn = turn(COMPILER.clone(), wait).await?;
     let engine = engine.clone();
-    let compiled = tokio::task::spawn_blocking(move || engine.engine.grammar(&format)).await;
+    let compile = move || {
+        // A caller that leaves does not end what has begun.
+        let _turn = turn;
+        engine.engine.grammar(&format)
+    };
+    let compiled = tokio::task::spawn_blocking(compile).await;
     Ok(Some(compiled.map_err(|_| NotAdmitted::FormatCrashed)??))
+}
+
+/// The turn to compile, behind those who asked before.
+async fn turn(compiler: Arc<Semaphore>, wait: Duration) -> Result<OwnedSemaphorePermit, NotAdmitted> {
+    match tokio::time::timeout(wait, compiler.acquire_owned()).await {
+        Ok(turn) => turn.map_err(|_| NotAdmitted::FormatCrashed),
+        Err(_) => Err(NotAdmitted::CompilerBusy(wait)),
+    }
 }
 
 /// Token ids may come from the client.
@@ -239,5 +262,23 @@ async fn reserve(
     match tokio::time::timeout(wait, engine.engine.reserve(tokens)).await {
         Ok(reserved) => Ok(reserved?),
         Err(_) => Err(NotAdmitted::Waited(wait)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn schemas_are_compiled_one_at_a_time() {
+        let compiler = Arc::new(Semaphore::new(1));
+        let first = turn(compiler.clone(), Duration::ZERO).await.expect("nobody compiles");
+        let busy = turn(compiler.clone(), Duration::ZERO).await.expect_err("somebody compiles");
+        assert!(matches!(busy, NotAdmitted::CompilerBusy(Duration::ZERO)), "{busy}");
+        let second = tokio::spawn(turn(compiler.clone(), Duration::MAX));
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        drop(second.await.expect("a task").expect("its turn has come"));
     }
 }

@@ -49,6 +49,17 @@ pub enum ExplainError {
     /// No chat request.
     #[error("not a chat request: {0}")]
     Parse(#[from] ParseError),
+    /// The query or the path cannot be read.
+    #[error("{0}")]
+    Query(String),
+    /// The body cannot be read.
+    #[error("{message}")]
+    Body {
+        /// Whether it is too long, else it is no text.
+        long: bool,
+        /// What is wrong.
+        message: String,
+    },
     /// No route of this name.
     #[error("no route `{name}`: there are {known}")]
     UnknownRoute {

@@ -53,6 +53,6 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("plimsoll: {error:#}");
-        ExitCode::from(2)
+        ExitCode::from(commands::NOT_RUN)
     })
 }

@@ -18,6 +18,7 @@ use tower::{BoxError, Layer, Service};
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
 use crate::checkpoints::FolderError;
+use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::IdentifyError;
@@ -259,7 +260,9 @@ fn admit(error: &AdmitFault) -> Fault {
         }
         NotAdmitted::Count(error) => count(error).at(param),
         NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error).at(param),
-        NotAdmitted::Memory(AdmitError::QueueFull { .. }) | NotAdmitted::Waited(_) => {
+        NotAdmitted::Memory(AdmitError::QueueFull { .. })
+        | NotAdmitted::Waited(_)
+        | NotAdmitted::CompilerBusy(_) => {
             Fault::new(StatusCode::TOO_MANY_REQUESTS, "engine_busy", error).again()
         }
         NotAdmitted::Memory(_) => {
@@ -276,6 +279,23 @@ fn upstream(error: &UpstreamError) -> Fault {
         UpstreamError::Idle { .. } => StatusCode::REQUEST_TIMEOUT,
     };
     Fault::new(status, error.code(), error)
+}
+
+/// What an operator is told of a request that cannot be explained.
+pub fn explain(error: &ExplainError) -> Fault {
+    let fault = |status, code| Fault::new(status, code, error);
+    match error {
+        ExplainError::Parse(parse) if parse.is_json() => {
+            fault(StatusCode::BAD_REQUEST, "invalid_request").at("messages")
+        }
+        ExplainError::Parse(_) => fault(StatusCode::BAD_REQUEST, "invalid_json"),
+        ExplainError::Query(_) => fault(StatusCode::BAD_REQUEST, "invalid_value"),
+        ExplainError::Body { long: true, .. } => fault(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+        ExplainError::Body { .. } => fault(StatusCode::BAD_REQUEST, "invalid_body"),
+        ExplainError::UnknownRoute { .. } => fault(StatusCode::BAD_REQUEST, "unknown_route").at("route"),
+        ExplainError::NotKept { .. } => fault(StatusCode::NOT_FOUND, "report_not_found"),
+        ExplainError::Crashed(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "policy_failed"),
+    }
 }
 
 /// What an operator is told of an error with slots and checkpoints.

@@ -1,5 +1,6 @@
 //! The commands, run as users run them: output, messages and exit codes.
 
+use plimsoll_tests::mock::{Answer, Mock};
 use plimsoll_tests::plimsoll;
 use serde_json::Value;
 
@@ -56,11 +57,26 @@ fn what_cannot_run_ends_with_two() {
     for (arguments, part) in [
         (vec!["explain", "no-such-file.json"], "no-such-file.json"),
         (vec!["explain", "Makefile"], "not a chat request"),
+        (vec!["validate", "--config", "no-such-file.yaml"], "no-such-file.yaml: cannot be read"),
+        (vec!["serve", "--config", "no-such-file.yaml"], "no-such-file.yaml: cannot be read"),
+        (vec!["validate", "--config", "/"], "/: cannot be read"),
         (vec!["nonsense"], "unrecognized subcommand"),
     ] {
         let output = plimsoll().args(&arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(part), "{output:?}");
+    }
+}
+
+#[test]
+fn a_stranger_is_no_sidecar() {
+    let stranger = Mock::start(vec![Answer::json(r#"{"status": "ok", "version": "3"}"#)]);
+    let admin = ["--admin", &stranger.url];
+    for command in [&["ps"][..], &["ps", "--json"], &["top", "--once"], &["slots", "list"]] {
+        let output = plimsoll().args(command).args(admin).output().unwrap();
+        let told = format!("{output:?}");
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("is no plimsoll"), "{command:?}: {told}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! `plimsoll explain`, the admin's `/explain` and shadow mode tell the same figures.
 
 use plimsoll_tests::shared::{demo, shared, transcripts};
-use plimsoll_tests::{Sidecar, get, plimsoll, post};
+use plimsoll_tests::{Sidecar, get, plimsoll, post, post_with};
 use serde_json::{Value, json};
 
 use crate::tooling::run;
@@ -82,6 +82,32 @@ fn a_stranger_route_is_named() {
     let reply = post(&format!("{}/explain?route=nope", sidecar.admin_url), &json!({"messages": []}));
     assert_eq!(reply.status, 400);
     assert!(reply.text().contains("there are `default`"), "{}", reply.text());
+}
+
+#[test]
+fn faults_of_the_admin_are_json_with_type_and_code() {
+    let sidecar = Sidecar::start(&demo(1024, "chat"));
+    let at = |path: &str| format!("{}/explain{path}", sidecar.admin_url);
+    let hello = json!({"messages": [{"role": "user", "content": "hi"}]});
+    let raw = |body: &[u8]| post_with(&at(""), body.to_vec(), &[]);
+    for (reply, status, code, part) in [
+        (get(&at("/x?diff=maybe")), 400, "invalid_value", "`maybe` must be `true`"),
+        (get(&at("/x?dif=1")), 400, "invalid_value", "unknown field `dif`"),
+        (get(&at("/%ff?diff=1")), 400, "invalid_value", "UTF-8"),
+        (get(&at("/x?diff=1&messages=0")), 404, "report_not_found", "no report of request"),
+        (post(&at("?diff=2"), &hello), 400, "invalid_value", "`2` must be"),
+        (post(&at("?route=nope"), &hello), 400, "unknown_route", "no route `nope`"),
+        (post(&at(""), &json!({"messages": 7})), 400, "invalid_request", "messages"),
+        (raw(b"{"), 400, "invalid_json", "not a chat request"),
+        (raw(b"\xff"), 400, "invalid_body", "UTF-8"),
+    ] {
+        let error = reply.json()["error"].clone();
+        assert_eq!((reply.status, &error["code"]), (status, &json!(code)), "{error}");
+        assert_eq!(error["type"], "invalid_request_error");
+        assert!(error["message"].as_str().unwrap().contains(part), "{error}");
+    }
+    let shown = post(&at("?diff=1&messages=true"), &hello).ok();
+    assert!(shown["diff"].is_string() && shown["messages"].is_array(), "{shown:#}");
 }
 
 /// A request whose tool result is capped: its id, and the sidecar that saw it.

@@ -52,6 +52,8 @@ fn a_format_that_cannot_be_kept_is_refused() {
     for (more, part) in [
         (json!({"response_format": with(json!({"type": "nonsense"}))}), "response_format"),
         (json!({"response_format": with(json!({"$ref": "https://example.com/x"}))}), "response_format"),
+        (json!({"response_format": with(json!({"$ref": "#"}))}), "response_format"),
+        (json!({"response_format": with(json!({"description": "x".repeat(300_000)}))}), "at most 262144"),
         (json!({"response_format": {"type": "json_object"}, "tools": [tool]}), "calls no tools"),
     ] {
         let reply = chat(&sidecar, &more);

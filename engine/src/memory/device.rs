@@ -46,7 +46,13 @@ pub(crate) trait DeviceMemory: Debug + Send + Sync {
     /// The memory as it is now; `None` where nobody tells. `known` bytes are held for certain: whoever holds less is
     /// somebody else.
     fn read(&self, known: u64) -> Option<DeviceReading>;
+
+    /// Has memory that is free already counted as free, where a reading would count it.
+    fn settle(&self) {}
 }
+
+/// Source of readings of the whole process.
+pub(super) const RSS: &str = "rss";
 
 /// Main memory: the process's resident pages.
 #[derive(Debug)]
@@ -60,7 +66,11 @@ impl DeviceMemory for Resident {
             attribution: Attribution::Process,
             device_used: None,
             device_total: None,
-            source: "rss",
+            source: RSS,
         })
+    }
+
+    fn settle(&self) {
+        system::trim();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::account::Account;
-use super::device::{DeviceMemory, DeviceReading, Resident};
+use super::device::{DeviceMemory, DeviceReading, RSS, Resident};
 use super::leak::{self, LeakDetector, LeakReport, LeakState};
 use super::nvml::{self, Gpu};
 use crate::cache::device;
@@ -96,11 +96,13 @@ impl Ledger {
     pub(crate) fn leave(&self, account: &Arc<Account>) -> LeakReport {
         let gone = Arc::as_ptr(account);
         self.state().accounts.retain(|other| other.strong_count() > 0 && other.as_ptr() != gone);
+        self.memory.settle();
         let told = self.beyond();
         let mut state = self.state();
         state.epoch += 1;
         let Some((device, beyond)) = told else { return LeakReport::default() };
-        state.unreturned = unreturned(device.used, beyond.saturating_sub(state.context));
+        let found = unreturned(device.used, beyond.saturating_sub(state.context));
+        state.unreturned = if device.source == RSS { found.confirmed_by(&state.unreturned) } else { found };
         if state.accounts.is_empty() {
             // Each load begins with a context of its own: growth from load to load shows here alone.
             state.empty.sample(&[0, 0, 0, 0, 0, beyond]);
@@ -148,6 +150,19 @@ fn unreturned(held: u64, growth: u64) -> LeakReport {
     }
     let component = Some(leak::UNATTRIBUTED);
     LeakReport { state: LeakState::Leak, component, growth, threshold, samples: 1 }
+}
+
+impl LeakReport {
+    /// A leak where the unload `before` has shown one too, else no more than a suspicion: a process holds memory for
+    /// other things than its engines, requests that run elsewhere among them.
+    fn confirmed_by(self, before: &Self) -> Self {
+        let samples = before.samples + self.samples;
+        match (self.state, before.state) {
+            (LeakState::Leak, LeakState::Ok) => Self { state: LeakState::Suspect, ..self },
+            (LeakState::Leak, _) => Self { samples, ..self },
+            _ => self,
+        }
+    }
 }
 
 impl State {

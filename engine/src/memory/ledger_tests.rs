@@ -1,5 +1,5 @@
 use super::super::account::Holdings;
-use super::super::fake::{FakeDevice, Figure};
+use super::super::fake::{FakeDevice, FakeHost, Figure};
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -56,6 +56,31 @@ fn unloading_gives_everything_back_or_is_a_leak() {
     assert_eq!((report.state, report.component), (LeakState::Leak, Some("unattributed")));
     assert_eq!((report.growth / MIB, report.threshold / MIB), (300, 64));
     assert_eq!(ledger.read().unloads, report);
+}
+
+#[test]
+fn main_memory_is_a_leak_when_a_second_unload_shows_it() {
+    let host = FakeHost::default();
+    host.used.set(100 * MIB);
+    let ledger = Ledger::new(Arc::new(host.clone()));
+    // Bytes that stay, and that the heap keeps, at each unload.
+    let unload = |stays: u64, heap: u64| {
+        let engine = account(1000);
+        let before = host.used.get();
+        host.used.add(1000 * MIB);
+        ledger.enter(&engine);
+        engine.unload();
+        host.used.set(before + stays * MIB);
+        host.heap.set(heap * MIB);
+        let report = ledger.leave(&engine);
+        (report.state, report.growth / MIB, report.samples)
+    };
+    assert_eq!(unload(0, 1100), (LeakState::Ok, 0, 0), "a heap that is trimmed is no leak");
+    assert_eq!(unload(300, 0), (LeakState::Suspect, 300, 1));
+    assert_eq!(unload(0, 0), (LeakState::Ok, 0, 0));
+    assert_eq!(unload(300, 0), (LeakState::Suspect, 300, 1));
+    assert_eq!(unload(300, 50), (LeakState::Leak, 300, 2));
+    assert_eq!(unload(300, 0), (LeakState::Leak, 300, 3));
 }
 
 #[test]

@@ -80,7 +80,16 @@ impl Sidecar {
 
     /// What it is doing.
     pub(crate) fn state(&self) -> anyhow::Result<Value> {
-        self.get("/state")
+        let state = self.get("/state")?;
+        if !state["version"].is_string() || !state["config"].is_object() {
+            return Err(self.foreign());
+        }
+        Ok(state)
+    }
+
+    /// Something else answers, in JSON.
+    pub(crate) fn foreign(&self) -> anyhow::Error {
+        anyhow::anyhow!("`{}` is no plimsoll: what answers there is not a sidecar's admin listener", self.url)
     }
 }
 

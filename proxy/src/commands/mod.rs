@@ -25,6 +25,9 @@ use plimsoll_proxy::config::{Faults, Sources};
 /// Faults were found.
 pub(crate) const FAULTS: u8 = 1;
 
+/// It could not run.
+pub(crate) const NOT_RUN: u8 = 2;
+
 /// The configuration's usual name.
 const DEFAULT: &str = "config.yaml";
 
@@ -81,5 +84,10 @@ pub(crate) fn say(text: impl Display) {
 /// Prints the faults of a configuration.
 pub(crate) fn report(faults: &Faults) -> ExitCode {
     eprintln!("{faults}");
-    ExitCode::from(FAULTS)
+    code(faults)
+}
+
+/// How a command ends whose configuration has faults, or cannot be read.
+pub(crate) fn code(faults: &Faults) -> ExitCode {
+    ExitCode::from(if faults.unread() { NOT_RUN } else { FAULTS })
 }

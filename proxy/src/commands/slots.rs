@@ -130,6 +130,9 @@ fn ask(action: &str, target: &Target, common: &Common) -> anyhow::Result<Value> 
     if !answer.status.is_success() && answer.body.get("error").is_none() {
         bail!("`{}` answers {}, which no admin listener does", sidecar.url, answer.status);
     }
+    if list && answer.status.is_success() && !answer.body["upstreams"].is_object() {
+        return Err(sidecar.foreign());
+    }
     let Some(upstream) = target.upstream.as_ref().filter(|_| list) else { return Ok(answer.body) };
     match answer.body["upstreams"].get(upstream) {
         Some(one) => Ok(json!({"upstreams": {upstream: one}})),

@@ -8,7 +8,7 @@ use plimsoll_proxy::config::{Config, Included, Loaded, schema};
 use serde_json::{Value, json};
 
 use super::route::tokenizer_of;
-use super::{FAULTS, Files, report, say};
+use super::{FAULTS, Files, code, report, say};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(faults) if args.json => {
             say(serde_json::to_string_pretty(&json!({"valid": false, "faults": faults}))?);
-            return Ok(ExitCode::from(FAULTS));
+            return Ok(code(&faults));
         }
         Err(faults) => return Ok(report(&faults)),
     };

@@ -8,8 +8,9 @@ use plimsoll_policies::config::PolicyConfig;
 use serde_json::Value;
 
 use super::Sources;
+use super::bounds;
 use super::faults::{Fault, Faults, Findings, near};
-use super::include::{Pattern, is_cases};
+use super::include::{Found, Pattern, is_cases};
 use super::layers::{self, parse};
 use super::lines::line_of;
 use super::path::Path;
@@ -64,10 +65,16 @@ impl Documents {
             let pattern = Pattern { text, beside, directory: &reading.sources.directory };
             match pattern.find(reading.inputs) {
                 Err((why, hint)) => reading.findings.fault(Fault::new(at, why).hint(hint)),
-                Ok(files) if files.is_empty() => {
+                Ok(Found { files, skipped }) if files.is_empty() && skipped.is_empty() => {
                     reading.findings.warn(Fault::new(at, format!("`{text}` matches no file")));
                 }
-                Ok(files) => files.iter().for_each(|file| self.add(&at, file, reading)),
+                Ok(Found { files, skipped }) => {
+                    for (path, what) in skipped {
+                        let message = format!("skips `{}`: it is {what}", path.display());
+                        reading.findings.warn(Fault::new(at.clone(), message));
+                    }
+                    files.iter().for_each(|file| self.add(&at, file, reading));
+                }
             }
         }
     }
@@ -77,7 +84,7 @@ impl Documents {
         if self.all.iter().any(|known| known.name == name) {
             return;
         }
-        let text = match std::fs::read_to_string(reading.sources.directory.join(file)) {
+        let text = match bounds::read(&reading.sources.directory.join(file)) {
             Ok(text) => text,
             // It went between the listing and now.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,

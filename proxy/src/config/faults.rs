@@ -28,12 +28,29 @@ pub struct Fault {
     /// Whether no file is to blame.
     #[serde(skip)]
     outside: bool,
+    /// Whether there was nothing to judge: the file could not be read.
+    #[serde(skip)]
+    unread: bool,
 }
 
 impl Fault {
     pub(super) fn new(at: Path, message: impl Into<String>) -> Self {
         let message = cut_quoted(&message.into());
-        Self { file: None, line: None, path: at.to_string(), message, hint: None, at, outside: false }
+        Self {
+            file: None,
+            line: None,
+            path: at.to_string(),
+            message,
+            hint: None,
+            at,
+            outside: false,
+            unread: false,
+        }
+    }
+
+    /// Says that the file could not be read.
+    pub(super) fn unread(self) -> Self {
+        Self { unread: true, ..self }
     }
 
     /// Names the file.
@@ -110,6 +127,13 @@ pub struct Faults {
     pub file: String,
     /// At least one.
     pub faults: Vec<Fault>,
+}
+
+impl Faults {
+    /// Whether the configuration could not be read at all: nothing is known of what it says.
+    pub fn unread(&self) -> bool {
+        self.faults.iter().any(|fault| fault.unread)
+    }
 }
 
 impl fmt::Display for Faults {

@@ -24,13 +24,21 @@ pub(super) struct Pattern<'a> {
     pub(super) directory: &'a Path,
 }
 
+/// What a pattern matches.
+pub(super) struct Found {
+    /// Files, in the order of their names.
+    pub(super) files: Vec<PathBuf>,
+    /// What has a name that matches, and cannot be included: what it is.
+    pub(super) skipped: Vec<(PathBuf, &'static str)>,
+}
+
 impl Pattern<'_> {
     /// The files, in the order of their names. A link leads where it points; names with a leading dot are named or not
     /// at all: the versions of a Kubernetes volume stand in such folders.
     ///
     /// # Errors
     /// What is wrong with the pattern, and a hint.
-    pub(super) fn find(&self, inputs: &mut Inputs) -> Result<Vec<PathBuf>, (String, String)> {
+    pub(super) fn find(&self, inputs: &mut Inputs) -> Result<Found, (String, String)> {
         if self.text.is_empty() {
             return Err(("is empty".to_owned(), "such as `policies.d/*.yaml`".to_owned()));
         }
@@ -53,11 +61,24 @@ impl Pattern<'_> {
                     let hint = "relative paths start at the configuration's folder".to_owned();
                     Err((format!("file `{}` does not exist", self.text), hint))
                 }
-                None => Ok(found),
+                None => Ok(Found { files: found, skipped: Vec::new() }),
             };
         }
-        found.retain(|file| self.real(file).is_file() && !is_cases(&file.to_string_lossy()));
-        Ok(found)
+        found.retain(|file| !is_cases(&file.to_string_lossy()));
+        let (files, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|file| self.real(file).is_file());
+        let skipped = others.into_iter().filter_map(|path| self.odd(&path).map(|what| (path, what)));
+        Ok(Found { files, skipped: skipped.collect() })
+    }
+
+    /// What stands at a path where no file does; `None`: nothing.
+    fn odd(&self, path: &Path) -> Option<&'static str> {
+        let real = self.real(path);
+        let entry = std::fs::symlink_metadata(&real).ok()?;
+        Some(match std::fs::metadata(&real) {
+            Ok(there) if there.is_dir() => "a folder",
+            Err(_) if entry.is_symlink() => "a link that leads nowhere",
+            _ => "no regular file",
+        })
     }
 
     /// The entries of `folders` that a name's pattern takes.

@@ -147,3 +147,33 @@ fn relative_patterns_start_at_the_configuration() {
     let loaded = Config::parse(&absolute, &sources).expect("valid");
     assert_eq!(Path::new(&loaded.included[0].file), folder.join("s.yaml"));
 }
+
+#[cfg(unix)]
+#[test]
+fn what_matches_and_is_no_file_is_named() {
+    let directory = directory();
+    let team = directory.path().join("policies.d");
+    fs::create_dir_all(team.join("folder.yaml")).expect("a folder");
+    std::os::unix::fs::symlink("gone", team.join("link.yaml")).expect("a link");
+    let _socket = std::os::unix::net::UnixListener::bind(team.join("socket.yaml")).expect("a socket");
+    fs::create_dir(team.join("folder.test.yaml")).expect("a folder");
+    let main = MAIN.replace("policy: search", "policy: base");
+    let warnings = Config::parse(&main, &sources(directory.path())).expect("valid").warnings;
+    let warned: Vec<_> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(
+        warned,
+        [
+            "skips `policies.d/folder.yaml`: it is a folder",
+            "skips `policies.d/link.yaml`: it is a link that leads nowhere",
+            "skips `policies.d/socket.yaml`: it is no regular file",
+        ]
+    );
+}
+
+#[test]
+fn a_file_whose_aliases_are_too_much_is_named() {
+    let level = |n: u32| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+    let bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned() + &(1..9).map(level).collect::<String>();
+    let said = said(MAIN, &[("bomb.yaml", &bomb)]);
+    assert!(said.contains("\npolicies.d/bomb.yaml:6: the file says more than 16 MiB"), "{said}");
+}

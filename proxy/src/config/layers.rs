@@ -14,6 +14,7 @@ use serde_json::Value;
 use yaml_rust2::ScanError;
 
 use super::Sources;
+use super::bounds;
 use super::documents::Documents;
 use super::faults::{Fault, Findings};
 use super::interpolate::interpolate;
@@ -68,8 +69,9 @@ pub(super) fn merge(
 /// A file's tree.
 ///
 /// # Errors
-/// The text is not YAML, or no map.
+/// The text is not YAML, no map, or more than is borne.
 pub(super) fn parse(text: &str) -> Result<Map<String, Node>, Fault> {
+    bounds::check(text)?;
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Map::new());
     }

@@ -8,6 +8,7 @@
 //! The rest of the proxy sees only the valid types; defaults live beside the raw ones.
 
 mod layers;
+mod bounds;
 mod documents;
 mod include;
 mod lines;
@@ -85,7 +86,7 @@ impl Config {
     /// # Errors
     /// All faults there are, each with its file and path.
     pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
-        let text = std::fs::read_to_string(&sources.file).map_err(|error| unreadable(sources, &error))?;
+        let text = bounds::read(&sources.file).map_err(|error| unreadable(sources, &error))?;
         Self::parse(&text, sources)
     }
 
@@ -130,7 +131,10 @@ impl Config {
 fn unreadable(sources: &Sources, error: &std::io::Error) -> Faults {
     let file = sources.file.display().to_string();
     let fault = Fault::new(Path::default(), format!("cannot be read: {error}")).in_file(&file);
-    Faults { file, faults: vec![fault.hint("`--config FILE` names another")] }
+    let fault = fault.hint("`--config FILE` names another");
+    // What is no text has been read.
+    let fault = if error.kind() == std::io::ErrorKind::InvalidData { fault } else { fault.unread() };
+    Faults { file, faults: vec![fault] }
 }
 
 /// The files as one tree, with what variables and overrides put over it.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -13,10 +14,13 @@ use tokio::sync::mpsc;
 
 use super::documents::Inputs;
 use super::faults::Fault;
-use super::{Config, Faults, Loaded, Sources, path};
+use super::{Config, Faults, Loaded, Sources, bounds, path, unreadable};
 
 /// How often the file is read without having been told to: network file systems send no events.
 const POLL: Duration = Duration::from_secs(60);
+
+/// What is told while there is no file.
+const GONE: &str = "config file is gone; the last configuration stays in force";
 
 /// Watches a configuration until it is dropped.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub struct Reloads {
     pub hash: String,
     /// Changes that were refused.
     pub refused: u64,
-    /// Why the file as it now stands is refused; `None`: it is in force.
+    /// Why the file as it now stands is refused, or that it is gone; `None`: it is in force.
     pub last_error: Option<Faults>,
 }
 
@@ -68,6 +72,7 @@ impl Watch {
         let file = sources.file.display().to_string();
         let watcher = Arc::new(Mutex::new(watcher));
         let loader = Loader {
+            gone: None,
             seen: None,
             sources,
             reloads: Arc::clone(&reloads),
@@ -124,7 +129,14 @@ fn may_change(event: &Event) -> bool {
     }
 }
 
+/// What was told of the file before it went.
+struct Gone {
+    last_error: Option<Faults>,
+}
+
 struct Loader {
+    /// Set while the file is not there.
+    gone: Option<Gone>,
     /// Hash of the last content that was looked at; `None` before the first.
     seen: Option<blake3::Hash>,
     sources: Sources,
@@ -157,17 +169,30 @@ impl Loader {
     /// Loads the files where their content is another than at the last look.
     fn look(&mut self) -> Option<Change> {
         loop {
-            // A file that is not there for a moment, between two renames, is no change yet.
-            let content = std::fs::read(&self.sources.file).ok()?;
             let mut inputs = Inputs::default();
-            // What was hashed is what is parsed: the files may be others by now.
-            let loaded = Config::read(&String::from_utf8_lossy(&content), &self.sources, &mut inputs);
+            let loaded = match bounds::read(&self.sources.file) {
+                // What was hashed is what is parsed: the files may be others by now.
+                Ok(text) => Config::read(&text, &self.sources, &mut inputs),
+                // It may be back in a moment, between two renames: no change yet.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    self.note_gone();
+                    return None;
+                }
+                Err(error) => {
+                    inputs.note("", &error.to_string());
+                    Err(unreadable(&self.sources, &error))
+                }
+            };
             // What came before its folder was watched has sent no event.
             if self.watch(&inputs) {
                 continue;
             }
             let hash = inputs.hash();
+            let before = self.gone.take();
             if self.seen.replace(hash) == Some(hash) {
+                if let Some(Gone { last_error }) = before {
+                    self.reloads.lock().unwrap_or_else(PoisonError::into_inner).last_error = last_error;
+                }
                 return None;
             }
             return self
@@ -177,6 +202,19 @@ impl Loader {
                 .note(&loaded)
                 .then_some(loaded);
         }
+    }
+
+    /// Tells, once, that the file is gone.
+    fn note_gone(&mut self) {
+        if self.gone.is_some() {
+            return;
+        }
+        tracing::warn!(target: "plimsoll", file = %self.sources.file.display(), "{GONE}");
+        let file = self.sources.file.display().to_string();
+        let fault = Fault::new(path::Path::default(), GONE).in_file(&file);
+        let told = Faults { file, faults: vec![fault] };
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gone = Some(Gone { last_error: reloads.last_error.replace(told) });
     }
 
     /// Watches the folders of included files, or what is above one that is not there yet. Whether there is a new one.

@@ -12,13 +12,17 @@ fn text(drain: &str) -> String {
     )
 }
 
-fn started(directory: &TempDir) -> (Watch, mpsc::Receiver<Change>, Loaded) {
-    let sources = Sources {
+fn sources(directory: &TempDir) -> Sources {
+    Sources {
         file: directory.path().join("config.yaml"),
         environment: BTreeMap::new(),
         overrides: Vec::new(),
         directory: directory.path().to_owned(),
-    };
+    }
+}
+
+fn started(directory: &TempDir) -> (Watch, mpsc::Receiver<Change>, Loaded) {
+    let sources = sources(directory);
     let first = Config::load(&sources).expect("valid");
     let (watch, changes) = Watch::start(sources, &first).expect("a watch");
     (watch, changes, first)
@@ -81,6 +85,75 @@ fn a_bad_file_leaves_the_last_good_one_and_is_reported() {
     assert_eq!(watch.reloads().last_error, None);
     assert_eq!(watch.reloads().generation, 2);
     assert_eq!(needs_restart(&first.config, &loaded.config, |_| None), Vec::<String>::new());
+}
+
+/// Looks when it is told to.
+fn loader(directory: &TempDir) -> Loader {
+    let sources = sources(directory);
+    let hash = Config::load(&sources).expect("valid").hash;
+    let reloads = Reloads { generation: 1, hash, refused: 0, last_error: None };
+    Loader {
+        gone: None,
+        seen: None,
+        sources,
+        reloads: Arc::new(Mutex::new(reloads)),
+        send: mpsc::channel(1).0,
+        watcher: Weak::new(),
+        watched: BTreeSet::new(),
+    }
+}
+
+fn last_error(loader: &Loader) -> Option<String> {
+    let reloads = loader.reloads.lock().expect("nobody panicked");
+    reloads.last_error.as_ref().map(|faults| faults.faults[0].message.clone())
+}
+
+#[test]
+fn a_file_that_is_gone_is_told_until_it_is_back() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let file = directory.path().join("config.yaml");
+    fs::write(&file, text("1s")).expect("written");
+    let mut loader = loader(&directory);
+    assert!(loader.look().is_none());
+    let fault = "limits: {drain: soon}";
+    // What was said of the file before is said again.
+    for content in [text("1s"), fault.to_owned()] {
+        fs::write(&file, &content).expect("written");
+        loader.look();
+        let before = last_error(&loader);
+        assert_eq!(before.is_some(), content == fault);
+        fs::remove_file(&file).expect("removed");
+        for _ in 0..2 {
+            assert!(loader.look().is_none());
+            assert_eq!(last_error(&loader).as_deref(), Some(GONE));
+        }
+        fs::write(&file, &content).expect("written");
+        assert!(loader.look().is_none());
+        assert_eq!(last_error(&loader), before);
+    }
+    fs::remove_file(&file).expect("removed");
+    loader.look();
+    fs::write(&file, text("2s")).expect("written");
+    assert_eq!(seconds(loader.look()), 2);
+    assert_eq!(last_error(&loader), None);
+}
+
+#[test]
+fn a_file_that_is_too_much_leaves_the_last_good_one() {
+    let directory = tempfile::tempdir().expect("a folder");
+    fs::write(directory.path().join("config.yaml"), text("1s")).expect("written");
+    let mut loader = loader(&directory);
+    let level = |n: u32| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+    let bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned() + &(1..9).map(level).collect::<String>();
+    for (content, part) in [(bomb, "more than 16 MiB"), ("#".repeat(5 << 20), "longer than 4 MiB")] {
+        replace(&directory, &content);
+        let faults = loader.look().expect("a change").expect_err("a fault").to_string();
+        assert!(faults.contains(part), "{faults}");
+        assert!(last_error(&loader).expect("told").contains(part));
+    }
+    replace(&directory, &text("1s"));
+    assert!(loader.look().is_none());
+    assert_eq!(last_error(&loader), None);
 }
 
 /// The kubelet's way: `config.yaml -> ..data/config.yaml`, `..data -> ..1`, and `..data` is swapped.

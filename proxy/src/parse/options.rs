@@ -14,7 +14,7 @@ use crate::config::Lifetime;
 use crate::cut::cut;
 use crate::telemetry::Settings;
 
-use checks::{bias, keep_alive, tool_calls_wanted, within};
+use checks::{bias, bounded, keep_alive, tool_calls_wanted, within};
 
 /// Fields that hold the conversation itself, read elsewhere.
 const CONTENT: [&str; 3] = ["messages", "tools", "prompt"];
@@ -24,6 +24,9 @@ const MAX_STOPS: usize = 16;
 
 /// At most this many of the likeliest tokens are told, as many as OpenAI's API.
 const MOST_LOGPROBS: u32 = 20;
+
+/// At most this many bytes of `response_format`: a schema takes about 50 times its length to compile.
+const LONGEST_FORMAT: usize = 256 << 10;
 
 /// The request fields as they stand in the body; every one may be absent or null.
 #[derive(Debug, Default, Deserialize)]
@@ -160,6 +163,9 @@ impl Options {
     ) -> Result<Self, OptionError> {
         let mut object = String::from("{");
         for (name, json) in fields.filter(|(name, _)| !CONTENT.contains(name)) {
+            if name == "response_format" {
+                bounded(json)?;
+            }
             if object.len() > 1 {
                 object.push(',');
             }

@@ -25,6 +25,23 @@ fn a_wrong_value_is_cut() {
 }
 
 #[test]
+fn a_format_has_a_longest_length() {
+    let format = |length: usize| {
+        let empty = r#"{"type":"json_schema","json_schema":{"schema":{"description":""}}}"#;
+        let filled = format!(r#""description":"{}""#, "x".repeat(length - empty.len()));
+        let format = empty.replace(r#""description":"""#, &filled);
+        assert_eq!(format.len(), length);
+        read(&format!(r#"{{"response_format":{format}}}"#))
+    };
+    assert!(format(LONGEST_FORMAT).unwrap().format.is_some());
+    let error = format(LONGEST_FORMAT + 1).unwrap_err();
+    assert_eq!(
+        (error.param.as_str(), error.message.as_str()),
+        ("response_format", "`response_format` is 262145 bytes, at most 262144 are taken")
+    );
+}
+
+#[test]
 fn a_model_is_kept_as_ollama_spells_it() {
     let minutes = |minutes: u64| Some(KeepAlive::For(std::time::Duration::from_secs(60 * minutes)));
     for (json, kept) in [

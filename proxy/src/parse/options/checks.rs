@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_engine::KeepAlive;
 
-use super::OptionError;
+use super::{LONGEST_FORMAT, OptionError};
 use crate::config::Lifetime;
 use crate::cut::cut;
 
@@ -12,6 +12,15 @@ pub(super) fn keep_alive(given: &Lifetime) -> Result<KeepAlive, OptionError> {
     let wanted =
         "`keep_alive` must be a time such as `5m`, a number of seconds, 0 (not at all) or -1 (for ever)";
     given.read().ok_or_else(|| OptionError::new("keep_alive", wanted))
+}
+
+/// A format is judged by its length before it is parsed.
+pub(super) fn bounded(format: &str) -> Result<(), OptionError> {
+    if format.len() <= LONGEST_FORMAT {
+        return Ok(());
+    }
+    let message = format!("`response_format` is {} bytes, at most {LONGEST_FORMAT} are taken", format.len());
+    Err(OptionError::new("response_format", message))
 }
 
 pub(super) fn tool_calls_wanted(choice: Option<&serde_json::Value>) -> Result<bool, OptionError> {
