@@ -17,13 +17,13 @@ use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
-use crate::checkpoints::FolderError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::IdentifyError;
 use crate::kept::{self, KeptError};
 use crate::parse::CallError;
 use crate::record::Received;
+use crate::slot_files::FolderError;
 use crate::slots::SlotsError;
 
 /// How long a client should wait before it asks a full house again.
