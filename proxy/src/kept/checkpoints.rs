@@ -208,6 +208,5 @@ fn ids(folder: &Path) -> Vec<String> {
 
 /// Whether a text has the form of an id: anything else never reaches the disk.
 fn is_id(id: &str) -> bool {
-    let digits = id.strip_prefix("ckpt_").unwrap_or_default();
-    digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+    id.strip_prefix("ckpt_").is_some_and(super::is_hash)
 }
