@@ -189,6 +189,35 @@ impl Conversation {
         Self::parse_chat([open, &tools, rest, &messages.join(","), &body[end..]].concat().into())
     }
 
+    /// A request that goes on from a saved conversation: as [`Self::extended`] before, but system and developer messages
+    /// at its beginning that the saved one begins with too are not sent a second time. Others stay where they are, behind
+    /// what was saved.
+    ///
+    /// # Errors
+    /// A saved message or the tools are not JSON.
+    pub fn resuming(&self, saved: &[&str], tools: Option<&str>) -> Result<Self, ParseError> {
+        let begins = |role: Role| matches!(role, Role::System | Role::Developer);
+        let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
+        let before = Self::parse_chat(format!("{{\"messages\":[{}]}}", saved.join(",")).into())?;
+        let known = before.messages().iter().take_while(|message| begins(message.role()));
+        let known: Vec<_> = known.filter_map(|message| read(message.json())).collect();
+        let own = self.messages().iter().take_while(|message| begins(message.role()));
+        let twice: Vec<bool> =
+            own.map(|message| read(message.json()).is_some_and(|message| known.contains(&message))).collect();
+        self.head_without(&twice).extended(saved, &[], tools)
+    }
+
+    /// Without those of the first messages for which `gone` says so.
+    fn head_without(&self, gone: &[bool]) -> Self {
+        if !gone.contains(&true) {
+            return self.clone();
+        }
+        let stays = |index: &usize| !gone.get(*index).is_some_and(|gone| *gone);
+        let messages =
+            (0..self.messages.len()).filter(stays).map(|index| self.messages[index].clone()).collect();
+        Self { messages: Arc::new(messages), edited: true, ..self.clone() }
+    }
+
     /// With one more tool at the end of its tools; none where it has no tools.
     #[must_use]
     pub fn with_tool(&self, tool: &str) -> Option<Self> {

@@ -12,12 +12,12 @@ use plimsoll_engine::{
 use plimsoll_policies::{Chain, Summariser, Tokens};
 use thiserror::Error;
 
-use crate::checkpoints::Folder;
 use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
 use crate::count::Exact;
 use crate::forward::upstream::{ClientError, HttpUpstream};
 use crate::live::{Counting, Embedded, Kind, Live, Revision, Route, Shared, Upstream};
 use crate::readings::SlotNotes;
+use crate::slot_files::Folder;
 use crate::telemetry::{BatchFacts, LoadFacts, SpanRef, Telemetry};
 
 /// A configuration that is valid but cannot be made live.

@@ -37,17 +37,15 @@ pub enum Api {
 impl Api {
     /// Reads a request line.
     pub fn of(method: &Method, path: &str) -> Self {
-        // Many servers read `//v1/` and `/v1//` as `/v1/`: another spelling must not lead round a policy.
-        let plain: String =
-            path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect();
-        match (method, plain.as_str()) {
+        match (method, plain(path).as_str()) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
             (&Method::POST, "/v1/context/checkpoints") => Self::SaveCheckpoint,
-            (&Method::GET | &Method::DELETE, path) if path.starts_with("/v1/context/checkpoints") => {
+            (&Method::GET, "/v1/context/checkpoints") => Self::Checkpoints,
+            (&Method::GET | &Method::DELETE, path) if path.starts_with("/v1/context/checkpoints/") => {
                 Self::Checkpoints
             }
             _ => Self::Other,
@@ -65,6 +63,11 @@ impl Api {
             Self::Other => None,
         }
     }
+}
+
+/// A path in one spelling. Many servers read `//v1/` and `/v1//` as `/v1/`: another one must not lead round a policy.
+pub fn plain(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect()
 }
 
 /// A request whose head is understood.

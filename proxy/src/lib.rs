@@ -32,7 +32,7 @@ pub mod telemetry;
 pub mod live;
 pub mod assemble;
 pub mod readings;
-pub mod checkpoints;
+pub mod slot_files;
 pub mod slots;
 pub mod explain;
 pub mod replay;

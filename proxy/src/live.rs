@@ -10,7 +10,6 @@ use plimsoll_engine::{Engine, Sampling};
 use plimsoll_policies::{Chain, Tokens};
 use quick_cache::sync::Cache;
 
-use crate::checkpoints::Folder;
 use crate::config::{Config, EngineUpstream, Explain, Limits, Match, Mode, OnUnparsable};
 use crate::count::{Counter, Estimate, Exact};
 use crate::explain::Ring;
@@ -18,6 +17,7 @@ use crate::forward::upstream::HttpUpstream;
 use crate::govern::{Preparer, SummaryMemo};
 use crate::kept::Kept;
 use crate::readings::SlotNotes;
+use crate::slot_files::Folder;
 use crate::telemetry::{RouteFacts, Telemetry};
 
 /// What all requests share, across reloads.

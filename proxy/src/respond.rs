@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use plimsoll_engine::{AdmitError, CheckpointError};
 use plimsoll_policies::{CountError, Refusal};
@@ -17,7 +17,6 @@ use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
-use crate::checkpoints::FolderError;
 use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
@@ -25,6 +24,7 @@ use crate::identify::IdentifyError;
 use crate::kept::{self, KeptError};
 use crate::parse::CallError;
 use crate::record::Received;
+use crate::slot_files::FolderError;
 use crate::slots::SlotsError;
 
 /// How long a client should wait before it asks a full house again.
@@ -43,11 +43,13 @@ pub struct Fault {
     pub message: String,
     /// `retry-after`, where trying again makes sense.
     pub retry: Option<Duration>,
+    /// `allow`, where the path has other methods.
+    pub allow: Option<&'static str>,
 }
 
 impl Fault {
     fn new(status: StatusCode, code: &'static str, message: &dyn Display) -> Self {
-        Self { status, code, param: None, message: message.to_string(), retry: None }
+        Self { status, code, param: None, message: message.to_string(), retry: None, allow: None }
     }
 
     fn at(self, param: &str) -> Self {
@@ -74,6 +76,9 @@ impl Fault {
         *response.status_mut() = self.status;
         if let Some(after) = self.retry {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
     }
@@ -197,6 +202,7 @@ fn call(error: &CallError) -> Fault {
         CallError::Message(message) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(&message.param),
         CallError::NoModel { .. } => fault(StatusCode::BAD_REQUEST, "missing_model").at("model"),
         CallError::UnknownModel { .. } => fault(StatusCode::NOT_FOUND, "model_not_found").at("model"),
+        CallError::ResumesNothing => fault(StatusCode::BAD_REQUEST, "invalid_value").at(kept::RESUME),
         CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
         CallError::Kept(error) => kept(error),
     }
@@ -210,6 +216,9 @@ fn kept(error: &KeptError) -> Fault {
     let fault = |status, code| Fault::new(status, code, error);
     match error {
         KeptError::NoArtifact(_) => fault(StatusCode::NOT_FOUND, "artifact_not_found"),
+        KeptError::Method { allow, .. } => {
+            Fault { allow: Some(allow), ..fault(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed") }
+        }
         KeptError::NotANumber(param) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(param),
         KeptError::Checkpoint(kept::CheckpointError::Off) => {
             fault(StatusCode::BAD_REQUEST, "checkpoints_off")

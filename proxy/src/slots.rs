@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::checkpoints::{Entry, Folder, FolderError};
 use crate::live::{Embedded, Live};
+use crate::slot_files::{Entry, Folder, FolderError};
 
 /// What to do with a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -294,3 +294,79 @@ fn the_engine_answers_as_ever_where_nothing_is_read() {
     let tokens = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
     assert!(tokens(&whole) > tokens(&plain) + 50);
 }
+
+/// The client's calls of a stream: name and arguments by the index it sees.
+fn calls(events: &[Value]) -> Vec<(String, String)> {
+    let mut calls: Vec<(String, String)> = Vec::new();
+    for piece in
+        events.iter().filter_map(|event| event["choices"][0]["delta"]["tool_calls"].as_array()).flatten()
+    {
+        let index = usize::try_from(piece["index"].as_u64().unwrap()).unwrap();
+        calls.resize(calls.len().max(index + 1), (String::new(), String::new()));
+        calls[index].0.push_str(piece["function"]["name"].as_str().unwrap_or_default());
+        calls[index].1.push_str(piece["function"]["arguments"].as_str().unwrap_or_default());
+    }
+    calls
+}
+
+#[test]
+fn parallel_calls_without_an_index_or_all_with_the_same_are_told_apart() {
+    let own = |id: &str, n: usize| call(id, "sh", &json!({"a": n}));
+    let want = |n: usize| ("sh".to_owned(), json!({"a": n}).to_string());
+    // Of pieces with the id on the first one, of whole calls without ids, and with another id on every piece.
+    for (index, ids) in
+        [("zero", "first"), ("none", "first"), ("zero", "none"), ("none", "none"), ("right", "each")]
+    {
+        let mut chunks = Vec::new();
+        for (n, call) in [read(1, 0), own("c8", 8), own("c9", 9)].iter().enumerate() {
+            match ids {
+                "none" => chunks.push(chunk("one", &json!({"tool_calls": [call]}), None)),
+                _ => chunks.extend(pieces(call, n, "one")),
+            }
+        }
+        chunks.push(chunk("one", &json!({}), Some("tool_calls")));
+        let altered = chunks.iter().enumerate().map(|(n, chunk)| {
+            let mut chunk: Value = serde_json::from_str(chunk).unwrap();
+            if let Some(Value::Object(piece)) = chunk.pointer_mut("/choices/0/delta/tool_calls/0") {
+                match index {
+                    "zero" => drop(piece.insert("index".to_owned(), 0.into())),
+                    "none" => drop(piece.shift_remove("index")),
+                    _ => {}
+                }
+                match ids {
+                    "none" => drop(piece.shift_remove("id")),
+                    "each" => drop(piece.insert("id".to_owned(), format!("p{n}").into())),
+                    _ => {}
+                }
+            }
+            chunk.to_string()
+        });
+        let mock = Mock::start(vec![stream(&altered.collect::<Vec<_>>())]);
+        let sidecar = Sidecar::start(&config(&mock, ROUTE, ""));
+        let mut request = body(&long());
+        request["stream"] = true.into();
+        let events = chat(&sidecar, &request).events();
+        assert_eq!(calls(&events), [want(8), want(9)], "{index} {ids} {events:?}");
+        assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+        assert_eq!(mock.seen().len(), 1);
+    }
+}
+
+#[test]
+fn joined_chunks_get_no_member_that_the_upstream_never_sent() {
+    let bare = |delta: Option<&Value>, finish: Option<&str>| {
+        let mut choice = json!({"index": 0});
+        delta.into_iter().for_each(|delta| choice["delta"] = delta.clone());
+        finish.into_iter().for_each(|finish| choice["finish_reason"] = finish.into());
+        json!({"id": "x", "choices": [choice]}).to_string()
+    };
+    let reads = bare(Some(&json!({"tool_calls": [read(1, 0)]})), None);
+    let first = [reads, bare(None, Some("tool_calls"))];
+    let second = [bare(Some(&json!({"content": "done"})), None), bare(None, Some("stop"))];
+    let mock = Mock::start(vec![stream(&first), stream(&second)]);
+    let sidecar = Sidecar::start(&config(&mock, ROUTE, ""));
+    let mut request = body(&long());
+    request["stream"] = true.into();
+    let text = chat(&sidecar, &request).text();
+    assert_eq!(text, format!("data: {}\n\ndata: {}\n\ndata: [DONE]\n\n", second[0], second[1]));
+}

@@ -96,6 +96,16 @@ pub fn delete_with(url: &str, headers: &[(&str, &str)]) -> Reply {
     Reply::read(request.send().expect("somebody answers"))
 }
 
+/// A request of any method, with these very bytes and headers.
+///
+/// # Panics
+/// It is no method, or nobody answers.
+pub fn request(method: &str, url: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Reply {
+    let request = CLIENT.request(method.parse().expect("a method"), url).body(body);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    Reply::read(request.send().expect("somebody answers"))
+}
+
 /// `POST url` with a JSON body.
 ///
 /// # Panics

@@ -33,6 +33,28 @@ fn messages_are_added_around() {
 }
 
 #[test]
+fn a_saved_conversation_goes_on_without_its_system_messages_twice() {
+    let (system, developer) = (r#"{"role":"system","content":"s"}"#, r#"{"role":"developer","content":"d"}"#);
+    let (asked, other) = (r#"{"role":"user","content":"hi"}"#, r#"{"role":"system","content":"o"}"#);
+    let resumed = |own: &[&str], saved: &[&str]| {
+        let body = format!(r#"{{"messages":[{}],"x":1.50}}"#, own.join(","));
+        let whole = Conversation::parse_chat(body.into()).unwrap().resuming(saved, None).unwrap();
+        assert!(whole.to_json().ends_with(r#"],"x":1.50}"#));
+        whole.messages().iter().map(|message| message.json().to_owned()).collect::<Vec<_>>()
+    };
+    let saved = [system, developer, asked, other];
+    // However they are written, and one without the other.
+    let spelled = r#"{ "content":"\u0073", "role":"system" }"#;
+    assert_eq!(resumed(&[spelled, developer, asked], &saved), [&saved[..], &[asked]].concat());
+    assert_eq!(resumed(&[other, developer, asked], &saved), [&saved[..], &[other, asked]].concat());
+    assert_eq!(resumed(&[system], &saved), saved);
+    // Only what stands first counts, here and there.
+    assert_eq!(resumed(&[asked, system], &saved), [&saved[..], &[asked, system]].concat());
+    assert_eq!(resumed(&[system, asked], &[asked, system]), [asked, system, system, asked]);
+    assert_eq!(resumed(&[system, asked], &[]), [system, asked]);
+}
+
+#[test]
 fn views() {
     let conversation = parse(BODY);
     let messages = conversation.messages();

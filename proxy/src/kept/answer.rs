@@ -12,6 +12,7 @@ use tokio::task::JoinError;
 
 use super::{Caller, CheckpointError, Kept, page, shown};
 use crate::body::Body;
+use crate::identify::plain;
 use crate::{respond, stamp};
 
 /// What a request wants of what is kept.
@@ -44,6 +45,16 @@ pub enum KeptError {
         "no artifact `{0}` is kept for you: it was never yours, its time is over, or it gave way to others"
     )]
     NoArtifact(String),
+    /// A method that a path of what is kept does not have.
+    #[error("{method} is not served at `{path}`: it takes {allow}")]
+    Method {
+        /// The method asked for.
+        method: String,
+        /// The path, as the API names it.
+        path: &'static str,
+        /// The methods it has, comma separated.
+        allow: &'static str,
+    },
     /// A query parameter that is no number.
     #[error("`{0}` must be a whole number of bytes")]
     NotANumber(&'static str),
@@ -60,37 +71,41 @@ pub enum KeptError {
 
 /// Path of saved conversations.
 const CHECKPOINTS: &str = "/v1/context/checkpoints";
+/// Path of one of them.
+const CHECKPOINT: &str = "/v1/context/checkpoints/{id}";
 /// Path of originals.
-const ARTIFACTS: &str = "/v1/context/artifacts/";
+const ARTIFACT: &str = "/v1/context/artifacts/{id}";
 
 impl Wanted {
-    /// Reads a request's head; `None` where it asks for nothing that is kept.
+    /// Reads a request's head; `None` where it asks for nothing that is kept, or saves a conversation.
     ///
     /// # Errors
-    /// A query parameter is malformed.
+    /// A query parameter is malformed, or the path has no such method.
     pub fn of(head: &Parts, kept: &Kept) -> Result<Option<Self>, KeptError> {
-        let path = head.uri.path();
-        if kept.checkpoints.is_some()
-            && let Some(rest) = path.strip_prefix(CHECKPOINTS)
-        {
-            let id = rest.strip_prefix('/').filter(|id| !id.is_empty());
-            return Ok(match (&head.method, id) {
-                (&Method::GET, None) if rest.is_empty() => Some(Self::Checkpoints),
-                (&Method::GET, Some(id)) => Some(Self::Checkpoint(id.to_owned())),
-                (&Method::DELETE, Some(id)) => Some(Self::Deletion(id.to_owned())),
-                _ => None,
-            });
-        }
-        match path.strip_prefix(ARTIFACTS) {
-            Some(id) if head.method == Method::GET && kept.artifacts.is_some() => {
+        let path = plain(head.uri.path());
+        let mut parts = path.strip_prefix("/v1/context/").unwrap_or_default().splitn(2, '/');
+        let (kind, id) = (parts.next(), parts.next().map(str::to_owned));
+        let refused = |path, allow| KeptError::Method { method: head.method.to_string(), path, allow };
+        Ok(Some(match (kind, id, &head.method) {
+            (Some("checkpoints"), id, method) if kept.checkpoints.is_some() => match (id, method) {
+                (None, &Method::GET) => Self::Checkpoints,
+                (None, &Method::POST) => return Ok(None),
+                (None, _) => return Err(refused(CHECKPOINTS, "GET, POST")),
+                (Some(id), &Method::GET) => Self::Checkpoint(id),
+                (Some(id), &Method::DELETE) => Self::Deletion(id),
+                (Some(_), _) => return Err(refused(CHECKPOINT, "GET, DELETE")),
+            },
+            (Some("artifacts"), Some(id), &Method::GET) if kept.artifacts.is_some() => {
                 let number = |name| number(head, name);
                 let (offset, limit) =
                     (number("offset")?.unwrap_or(0), number("limit")?.unwrap_or(usize::MAX));
-                let (id, plain) = (id.to_owned(), wants_plain(head));
-                Ok(Some(Self::Artifact { id, offset, limit, plain }))
+                Self::Artifact { id, offset, limit, plain: wants_plain(head) }
             }
-            _ => Ok(None),
-        }
+            (Some("artifacts"), Some(_), _) if kept.artifacts.is_some() => {
+                return Err(refused(ARTIFACT, "GET"));
+            }
+            _ => return Ok(None),
+        }))
     }
 }
 

@@ -6,6 +6,9 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 const KEYS: [HeaderName; 3] =
     [AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
 
+/// All callers who send neither a key nor the configured header.
+const ANONYMOUS: &str = "anonymous";
+
 /// A caller: the hash of its API key, else of the configured header's value, else `anonymous`, which all are who send
 /// neither. The key itself is not kept, nor can it be told from the hash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,7 +21,7 @@ impl Caller {
             let value = headers.get(&name)?;
             Some((name, value))
         });
-        let Some((name, value)) = named else { return Self("anonymous".to_owned()) };
+        let Some((name, value)) = named else { return Self(ANONYMOUS.to_owned()) };
         let mut hasher = blake3::Hasher::new_derive_key("plimsoll 2026 caller of the data listener");
         hasher.update(name.as_str().as_bytes()).update(b"\0").update(value.as_bytes());
         Self(hasher.finalize().to_hex()[..32].to_owned())
@@ -27,6 +30,11 @@ impl Caller {
     /// The caller as the name of a folder: letters and digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a folder's name is a caller's.
+    pub(super) fn is_name(name: &str) -> bool {
+        name == ANONYMOUS || super::is_hash(name)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ const VERSION: &str = "1";
 pub struct Checkpoints {
     dir: PathBuf,
     per_caller: usize,
+    /// Held from counting to writing.
+    saving: Arc<Mutex<()>>,
 }
 
 /// What is known of a saved conversation.
@@ -107,7 +110,7 @@ impl Checkpoints {
             folder: dir.clone(),
             source,
         })?;
-        Ok(Some(Self { dir, per_caller: settings.per_caller }))
+        Ok(Some(Self { dir, per_caller: settings.per_caller, saving: Arc::default() }))
     }
 
     /// A new id and its time.
@@ -120,10 +123,14 @@ impl Checkpoints {
     pub fn save(&self, caller: &Caller, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let folder = self.dir.join(caller.as_str());
         private_folder(&folder)?;
+        let json = serde_json::to_vec(checkpoint).map_err(io::Error::from)?;
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        // Other processes share the folder; one on a file system without locks is counted without.
+        let own = fs::File::open(&folder)?;
+        let _ = own.lock();
         if ids(&folder).len() >= self.per_caller {
             return Err(CheckpointError::Full { limit: self.per_caller });
         }
-        let json = serde_json::to_vec(checkpoint).map_err(io::Error::from)?;
         let head = format!("{MAGIC} {VERSION}\n{} {}\n", json.len(), blake3::hash(&json).to_hex());
         Ok(write_whole(&self.file(caller, &checkpoint.info.id), &[head.as_bytes(), &json])?)
     }
@@ -208,6 +215,45 @@ fn ids(folder: &Path) -> Vec<String> {
 
 /// Whether a text has the form of an id: anything else never reaches the disk.
 fn is_id(id: &str) -> bool {
-    let digits = id.strip_prefix("ckpt_").unwrap_or_default();
-    digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+    id.strip_prefix("ckpt_").is_some_and(super::is_hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn the_limit_holds_for_parallel_saves_of_several_processes() {
+        let place = tempfile::tempdir().expect("a folder");
+        let settings = config::Checkpoints { dir: Some(place.path().to_owned()), per_caller: 3 };
+        let open = || Checkpoints::open(&settings).expect("opens").expect("a folder");
+        let caller = Caller::of(&HeaderMap::new(), None);
+        // As two processes, each of which knows its own lock alone.
+        let stores = [open(), open()];
+        let save = |store: &Checkpoints| {
+            let (id, created) = Checkpoints::new_id();
+            let info = Info { id, object: String::new(), created, model: None, messages: 0, tokens: 0 };
+            store.save(&caller, &Checkpoint { info, messages: Vec::new(), tools: None })
+        };
+        let together = std::sync::Barrier::new(16);
+        let saved: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16)
+                .map(|n| {
+                    let (together, store) = (&together, &stores[n % 2]);
+                    scope.spawn(move || {
+                        together.wait();
+                        save(store)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!(saved.iter().filter(|saved| saved.is_ok()).count(), 3);
+        let full =
+            |saved: &&Result<(), CheckpointError>| matches!(saved, Err(CheckpointError::Full { limit: 3 }));
+        assert_eq!(saved.iter().filter(full).count(), 13);
+        assert_eq!(stores[0].list(&caller).len(), 3);
+    }
 }

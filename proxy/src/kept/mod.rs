@@ -66,6 +66,11 @@ impl Kept {
     }
 }
 
+/// Whether a text is 32 hexadecimal digits, as the names are that are made here.
+fn is_hash(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+}
+
 /// A caller's text in an error, cut short.
 fn shown(text: &str) -> String {
     text[..text.floor_char_boundary(80)].to_owned()

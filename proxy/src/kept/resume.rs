@@ -23,8 +23,8 @@ pub struct Resumed {
     kv: std::path::PathBuf,
 }
 
-/// The request with the saved messages before its own, and the saved tools where it names none; none where the head
-/// asks for no checkpoint. The head then speaks of the new body.
+/// The request with the saved messages before its own, the system messages of both once, and the saved tools where it
+/// names none; none where the head asks for no checkpoint. The head then speaks of the new body.
 pub async fn resume(
     head: &mut Parts,
     kept: &Arc<Kept>,
@@ -40,7 +40,7 @@ pub async fn resume(
     let checkpoint = tokio::task::spawn_blocking(load).await??;
     let before: Vec<&str> = checkpoint.messages.iter().map(|message| message.get()).collect();
     let tools = checkpoint.tools.as_ref().map(|tools| tools.get());
-    let whole = conversation.extended(&before, &[], tools)?;
+    let whole = conversation.resuming(&before, tools)?;
     let body = bytes::Bytes::from(whole.to_json().as_bytes().to_vec());
     for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
         head.headers.remove(name);

@@ -49,7 +49,8 @@ pub struct Envelope {
     pub live: Arc<Live>,
     /// What is told of the request at its end.
     pub record: RequestSpan,
-    /// Where a conversation was resumed: whether its keys and values were `restored`, `resident` or are `computed`.
+    /// Where the embedded engine resumes a conversation: whether its keys and values were `restored`, `resident` or are
+    /// `computed`. Of another server's nothing is known.
     pub resumed: Option<&'static str>,
     /// What is to be prepared once the answer is out.
     pub next: Option<Box<Next>>,
@@ -162,6 +163,12 @@ pub enum CallError {
     /// A malformed request for what is kept.
     #[error(transparent)]
     Kept(#[from] KeptError),
+    /// A checkpoint is named by a request that has no messages to put it before.
+    #[error(
+        "`{RESUME}` puts a saved conversation before the messages of a chat, and this request is none: \
+         leave the header out or send a chat"
+    )]
+    ResumesNothing,
     /// The path is not part of any API of the embedded engine.
     #[error("unknown request URL: {method} {path}")]
     UnknownUrl {
@@ -187,6 +194,8 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
     }
     match request.api {
+        Api::Completions | Api::Other if resumes => Err(CallError::ResumesNothing),
+        Api::SaveCheckpoint if !saves && resumes => Err(KeptError::from(kept::CheckpointError::Off).into()),
         Api::SaveCheckpoint if !saves => without_body(request),
         Api::ChatCompletions | Api::SaveCheckpoint | Api::Completions => {
             let body = std::mem::replace(&mut request.body, full(""));
@@ -215,7 +224,7 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     let model = chat::model(&conversation);
     let route = choose(&request, model.as_deref())?;
     let mode = mode(&request.head, &route);
-    let mut how = resumed.as_ref().map(|_| "computed");
+    let mut how = None;
     let saves = request.api == Api::SaveCheckpoint;
     let work = match &route.upstream.kind {
         Kind::Http(_) if saves => Work::Save { engine: None, chat: Chat { payload, conversation, model } },
@@ -252,7 +261,12 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
 /// Bytes that are no chat request: the route says whether its upstream shall judge them.
 fn unparsable(request: Identified, payload: Payload, error: ParseError) -> Result<Call, CallError> {
     let route = choose(&request, None)?;
+    if request.head.headers.contains_key(RESUME) {
+        return Err(CallError::ResumesNothing);
+    }
     match &route.upstream.kind {
+        // No upstream knows how to save.
+        _ if request.api == Api::SaveCheckpoint => Err(error.into()),
         Kind::Http(upstream) if error.is_json() || route.on_unparsable == OnUnparsable::Pass => {
             let work =
                 Work::Send { upstream: upstream.clone(), outgoing: Outgoing::Raw(full(payload.original)) };

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use plimsoll_policies::{CountTokens, READ_TOOL, Tokens};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::cut::cut;
 use crate::kept::page;
 
 /// The tool's definition.
@@ -35,6 +37,15 @@ impl Call {
         Self { id: text(&call["id"]), name: text(&function["name"]), arguments: text(&function["arguments"]) }
     }
 
+    /// Whether a piece of a stream goes on with this call. One without a name does; one that repeats the name does too,
+    /// unless it has another id, or begins arguments while these are whole.
+    pub(super) fn goes_on_with(&self, piece: &Self) -> bool {
+        let whole = || serde_json::from_str::<Value>(&self.arguments).is_ok();
+        let begins = || piece.arguments.trim_start().starts_with('{') && whole();
+        let same = piece.name == self.name && (piece.id.is_empty() || piece.id == self.id);
+        piece.name.is_empty() || (same && !begins())
+    }
+
     /// Whether it is ours to answer.
     pub(super) fn is_read(&self) -> bool {
         self.name == READ_TOOL
@@ -44,8 +55,21 @@ impl Call {
 #[derive(Deserialize)]
 struct Arguments {
     id: String,
+    #[serde(default, deserialize_with = "number")]
     offset: Option<usize>,
+    #[serde(default, deserialize_with = "number")]
     limit: Option<usize>,
+}
+
+/// A number, also one that the model wrote as a text.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => match text.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(D::Error::custom(format_args!("`{}` is not a whole number", cut(&text)))),
+        },
+        value => serde_json::from_value(value).map_err(D::Error::custom),
+    }
 }
 
 /// What a call gives: a part of the original with a line on where it stands, or what is wrong with the call.
@@ -115,5 +139,14 @@ mod tests {
         assert!(Estimate::new("o200k_base").text(&small) < 130, "{small}");
         assert!(read(r#"{"id":"ctx_2"}"#, 400).starts_with("Error: no output"));
         assert!(read("{", 400).starts_with("Error: the arguments"));
+        // Models write numbers as texts too.
+        let plain = read(r#"{"id":"ctx_1","offset":100,"limit":50}"#, 100_000);
+        assert!(
+            plain.contains("[plimsoll: bytes 99 to 149 of ") || plain.contains("[plimsoll: bytes 100 to ")
+        );
+        assert_eq!(read(r#"{"id":"ctx_1","offset":"100","limit":" 50 "}"#, 100_000), plain);
+        assert_eq!(read(r#"{"id":"ctx_1","offset":null}"#, 100_000), first);
+        assert!(read(r#"{"id":"ctx_1","offset":"x"}"#, 400).contains("`x` is not a whole number"));
+        assert!(read(r#"{"id":"ctx_1","offset":-1}"#, 400).starts_with("Error: the arguments"));
     }
 }

@@ -137,15 +137,15 @@ impl<S: Rest> Events<S> {
 /// Makes one stream of several.
 #[derive(Default)]
 struct Join {
-    /// `id` and `created` of the first chunk, which all others have too.
-    first: Option<(Value, Value)>,
+    /// `id` and `created` of the first chunk, which all others have too; none where it has none.
+    first: Option<[Option<Value>; 2]>,
     round: usize,
     /// Texts of the message by member, such as `content`.
     texts: Map<String, Value>,
     /// Whether any round before this one said something.
     said: bool,
-    /// The calls of this round by their index; the client's with the index it sees.
-    calls: Vec<(u64, Call, Option<usize>)>,
+    /// The calls of this round by their index, where they have one; the client's with the index it sees.
+    calls: Vec<(Option<u64>, Call, Option<usize>)>,
     usage: Value,
     used: Value,
     last: Option<Value>,
@@ -162,9 +162,8 @@ impl Join {
         if !chunk.is_object() || chunk.get("error").is_some() {
             return Some(event);
         }
-        let identity = (chunk["id"].clone(), chunk["created"].clone());
         let mut changed = self.round > 0;
-        (chunk["id"], chunk["created"]) = self.first.get_or_insert(identity).clone();
+        self.identify(&mut chunk);
         if chunk.get("usage").is_some_and(Value::is_object) {
             self.used = chunk["usage"].clone();
             if self.round > 0 {
@@ -181,22 +180,34 @@ impl Join {
         let Some(choice) = chunk["choices"].get_mut(0).filter(|choice| choice.is_object()) else {
             return Some(event);
         };
-        changed |= self.calls_of(&mut choice["delta"]);
-        changed |= self.texts_of(&mut choice["delta"]);
-        let finish = &mut choice["finish_reason"];
-        if !finish.is_null() && self.reads_only() {
+        if let Some(delta) = choice.get_mut("delta") {
+            changed |= self.calls_of(delta);
+            changed |= self.texts_of(delta);
+        }
+        let ends = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+        if ends && self.reads_only() {
             if may_go_on {
                 return None;
             }
-            *finish = "stop".into();
+            choice["finish_reason"] = "stop".into();
             changed = true;
         }
-        let empty =
-            choice["finish_reason"].is_null() && choice["delta"].as_object().is_none_or(Map::is_empty);
+        let empty = !ends && choice.get("delta").and_then(Value::as_object).is_none_or(Map::is_empty);
         match changed {
             true if empty => None,
             true => Some(event_of(&chunk)),
             false => Some(event),
+        }
+    }
+
+    /// Makes a chunk one of the first round's answer.
+    fn identify(&mut self, chunk: &mut Value) {
+        let names = ["id", "created"];
+        let first = self.first.get_or_insert_with(|| names.map(|name| chunk.get(name).cloned()));
+        for (name, value) in names.into_iter().zip(first) {
+            if let Some(value) = value {
+                chunk[name] = value.clone();
+            }
         }
     }
 
@@ -223,13 +234,17 @@ impl Join {
 
     /// Notes a piece of a call; gives the index that the client sees, none for a read.
     fn call(&mut self, piece: &Value) -> Option<usize> {
-        let index = piece["index"].as_u64().unwrap_or(0);
-        let Call { id, name, arguments } = Call::of(piece);
-        if let Some((_, call, shown)) = self.calls.iter_mut().find(|(known, ..)| *known == index) {
-            call.arguments.push_str(&arguments);
+        let (index, call) = (piece["index"].as_u64(), Call::of(piece));
+        // Some servers number no call, or every call 0; some give each piece an id of its own.
+        let here = |known: &Option<u64>| index.is_none() || *known == index;
+        let same = self.calls.iter().rposition(|(at, begun, _)| here(at) && begun.id == call.id);
+        let last = self.calls.iter().rposition(|(at, ..)| here(at));
+        let begun =
+            same.or(last).map(|at| &mut self.calls[at]).filter(|(_, begun, _)| begun.goes_on_with(&call));
+        if let Some((_, begun, shown)) = begun {
+            begun.arguments.push_str(&call.arguments);
             return *shown;
         }
-        let call = Call { id, name, arguments };
         let clients = self.calls.iter().filter(|(_, call, _)| !call.is_read()).count();
         let shown = (!call.is_read()).then_some(clients);
         self.calls.push((index, call, shown));

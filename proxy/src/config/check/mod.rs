@@ -40,6 +40,7 @@ impl Check<'_> {
         let routes = self.routes(raw, &policies);
         let artifacts = self.artifacts(&raw.artifacts);
         let checkpoints = self.checkpoints(&raw.checkpoints);
+        self.apart(raw);
         let telemetry = self.telemetry(&raw.telemetry);
         let limits = self.limits(&raw.limits);
         let explain = self.explain(&raw.explain);

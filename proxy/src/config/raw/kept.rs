@@ -11,7 +11,7 @@ use super::{Size, Time};
 pub(in crate::config) struct Artifacts {
     /// Memory for them; 0 keeps none, and none is named. Default `64MiB`.
     pub(in crate::config) memory: Size,
-    /// Folder that keeps them beyond memory and restarts; replicas may share it. Default none.
+    /// Folder that keeps them beyond memory and restarts, for nothing else; replicas may share it. Default none.
     pub(in crate::config) disk: Option<String>,
     /// Bytes in that folder; the oldest go first. Default `1GiB`.
     pub(in crate::config) disk_limit: Size,

@@ -1,4 +1,4 @@
-//! The folder of an engine's checkpoints: conversations by name, one file each.
+//! The folder of what an engine saved of its slots: conversations by name, one file each.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
