@@ -1,5 +1,7 @@
 //! Counts a conversation's tokens: exactly by the model's own template and tokenizer, or by tiktoken, marked as an estimate.
 
+mod lossy;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -60,12 +62,23 @@ pub struct Exact {
     name: String,
     prompts: Cache<Key, Arc<[u32]>>,
     weights: Cache<Key, Tokens>,
+    read: Read,
 }
 
+/// Reads JSON text.
+type Read = fn(&str) -> Result<Value, CountError>;
+
 impl Exact {
-    /// A counter over a model folder's text side; `name` is what reports call it.
+    /// A counter over a model folder's text side; `name` is what reports call it. It refuses what is no Unicode text.
     pub fn new(text: Arc<Text>, name: impl Into<String>) -> Self {
-        Self { text, name: name.into(), prompts: Cache::new(PROMPTS), weights: Cache::new(WEIGHTS) }
+        let (prompts, weights) = (Cache::new(PROMPTS), Cache::new(WEIGHTS));
+        Self { text, name: name.into(), prompts, weights, read: parse }
+    }
+
+    /// A counter of what somebody else judges: half a surrogate pair counts as U+FFFD.
+    #[must_use]
+    pub fn lossy(self) -> Self {
+        Self { read: lossy::parse, ..self }
     }
 
     /// The prompt of a conversation as the engine runs it.
@@ -73,9 +86,9 @@ impl Exact {
         let kwargs = conversation.field("chat_template_kwargs");
         let key = hash([conversation.tools(), kwargs], conversation.messages());
         self.prompts.get_or_insert_with(&key, || {
-            let messages = values(conversation.messages())?;
-            let tools = conversation.tools().map(parse).transpose()?.filter(|tools| !is_empty(tools));
-            let kwargs = kwargs.map(parse).transpose()?.and_then(object).unwrap_or_default();
+            let messages = self.values(conversation.messages())?;
+            let tools = conversation.tools().map(self.read).transpose()?.filter(|tools| !is_empty(tools));
+            let kwargs = kwargs.map(self.read).transpose()?.and_then(object).unwrap_or_default();
             let rendered = self.render(&messages, tools.as_ref(), &kwargs)?;
             self.encode(&rendered)
         })
@@ -83,8 +96,8 @@ impl Exact {
 
     /// The prompt of messages that are no request of a client, with the raw JSON of a request's tools.
     pub fn ids_with(&self, messages: &[Message], tools: Option<&str>) -> Result<Arc<[u32]>, CountError> {
-        let tools = tools.map(parse).transpose()?.filter(|tools| !is_empty(tools));
-        let rendered = self.render(&values(messages)?, tools.as_ref(), &Map::new())?;
+        let tools = tools.map(self.read).transpose()?.filter(|tools| !is_empty(tools));
+        let rendered = self.render(&self.values(messages)?, tools.as_ref(), &Map::new())?;
         self.encode(&rendered)
     }
 
@@ -97,6 +110,10 @@ impl Exact {
                 ids.map(Into::into).map_err(|error| CountError::new(error.to_string()))
             }
         }
+    }
+
+    fn values(&self, messages: &[Message]) -> Result<Vec<Value>, CountError> {
+        messages.iter().map(|message| (self.read)(message.json())).collect()
     }
 
     fn render(
@@ -116,7 +133,7 @@ impl Exact {
 
     /// A template that refuses messages on their own (roles must alternate, say) still has their text in it.
     fn weigh(&self, messages: &[Message]) -> Tokens {
-        let weight = values(messages).ok().and_then(|values| self.text.weigh(&values).ok());
+        let weight = self.values(messages).ok().and_then(|values| self.text.weigh(&values).ok());
         weight.map_or_else(|| messages.iter().map(|m| self.text(m.json())).sum(), |weight| weight as Tokens)
     }
 }
@@ -225,10 +242,6 @@ fn hash(extras: [Option<&str>; 2], messages: &[Message]) -> Key {
         hasher.update(text.as_bytes());
     }
     *hasher.finalize().as_bytes()
-}
-
-fn values(messages: &[Message]) -> Result<Vec<Value>, CountError> {
-    messages.iter().map(|message| parse(message.json())).collect()
 }
 
 fn parse(json: &str) -> Result<Value, CountError> {
