@@ -9,6 +9,7 @@
 //! last results, and where they alone make a batch the others stay.
 
 mod reads;
+mod stub;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -21,9 +22,10 @@ use crate::conversation::{Message, Replaced, Role};
 use crate::fit_context::share;
 use crate::groups::{Group, Kind};
 use crate::replay::Shrink;
-use crate::tokens::{CountError, Tokens, grouped};
+use crate::tokens::{CountError, Tokens};
 
 use reads::Reads;
+use stub::{is_stub, line};
 
 /// Default of what a batch frees, beside a tenth of the budget; held to a quarter of the budget.
 const CLEAR_AT_LEAST: Tokens = 2000;
@@ -380,20 +382,6 @@ impl<'a> Walk<'a> {
             tool: first.filter(|_| same).map(str::to_owned),
         }
     }
-}
-
-/// The line that stands for a result.
-fn line(tool: Option<&str>, tokens: Tokens, id: Option<&str>) -> String {
-    let what = tool.map_or_else(|| "tool result".to_owned(), |tool| format!("result of {tool}"));
-    let id = id.map(|id| format!("; full output: {id}")).unwrap_or_default();
-    format!("[plimsoll: {what} cleared, {} tokens{id}]", grouped(tokens))
-}
-
-/// Whether a raw content is such a line.
-fn is_stub(raw: &str) -> bool {
-    let told = raw.strip_prefix("\"[plimsoll: ").and_then(|rest| rest.strip_suffix("]\""));
-    let told = told.and_then(|told| told.rsplit_once(" cleared, ")).map(|(_, tokens)| tokens);
-    told.is_some_and(|told| told.ends_with(" tokens") || told.contains(" tokens; full output: ctx_"))
 }
 
 #[cfg(test)]

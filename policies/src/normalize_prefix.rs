@@ -26,9 +26,11 @@ pub struct NormalizePrefix {
     /// Sort the keys of the tools' schemas; arrays stay as they are. Default: true.
     pub canonical_schema: bool,
     /// What happens to dates, times, ids and counters in the system prompt: `warn`, `relocate`, `strip`, or a map
-    /// `round: 1h`. Default: warn.
+    /// `round: 1h`. `warn` names all that looks like one. The others change only UUIDs and nonces, dates and times that
+    /// are said to be of the moment (`today is`, `current time`, `date:`, `now:`), labelled counters (`session #42`,
+    /// `request id: 7`) and what `patterns` name: a date or number in a rule stays. Default: warn.
     pub volatile: Volatile,
-    /// Regular expressions for more text of that kind.
+    /// Regular expressions for more text of that kind, wherever it stands.
     pub patterns: Vec<Pattern>,
 }
 
@@ -40,13 +42,15 @@ pub enum Volatile {
     #[default]
     Warn,
     /// It moves to the end of the last user message; a name in brackets, such as `[date]`, stands in its place. The
-    /// instructions and all older messages are then the same at every turn. What it costs: the message that held it is
-    /// without it at the next turn, so that from there on, the last turn, the prompt is computed again.
+    /// instructions and all older messages are then the same at every turn. What it costs, at every turn, whether the
+    /// text changed or not: the message that held it is without it at the next turn, so that from there on, the last
+    /// exchange with all its tool results, the prompt is computed again. It pays for what changes at nearly every
+    /// request, such as a time with seconds. For a date, which makes the prompt new once a day, `warn` costs less.
     Relocate,
     /// It goes; a name in brackets stands in its place.
     Strip,
-    /// Times of day and timestamps are rounded down to this interval, of a minute to a day; the rest is reported and
-    /// stays.
+    /// Times of day and timestamps are rounded down to this interval, of a minute to a day; the rest, and what no clock
+    /// shows, is reported and stays.
     Round(Timeout),
 }
 
@@ -254,9 +258,16 @@ fn name(names: &[(&'static str, String)], at: usize) -> String {
 fn warning(params: &NormalizePrefix, mode: Volatile, snapshot: &Snapshot) -> String {
     let system = snapshot.conversation.messages().iter().filter(|message| message.role().is_system());
     let system: Vec<&Message> = system.collect();
-    let rounds = matches!(mode, Volatile::Round(_));
-    let parts = [if rounds { b"plimsoll volatile 2, rounded".as_slice() } else { b"plimsoll volatile 2" }]
-        .into_iter();
+    let interval = match mode {
+        Volatile::Round(Timeout(interval)) => Some(interval.as_secs().max(1)),
+        _ => None,
+    };
+    let parts = [if interval.is_some() {
+        b"plimsoll volatile 3, rounded".as_slice()
+    } else {
+        b"plimsoll volatile 3"
+    }]
+    .into_iter();
     let parts = parts.chain(params.patterns.iter().map(|pattern| pattern.0.as_str().as_bytes()));
     let key =
         SpanKey::of(parts.chain([b"".as_slice()]).chain(system.iter().map(|m| m.raw_content().as_bytes())));
@@ -264,8 +275,13 @@ fn warning(params: &NormalizePrefix, mode: Volatile, snapshot: &Snapshot) -> Str
         return text;
     }
     let text = system.iter().map(|message| message.text()).collect::<Vec<_>>().join("\n");
-    let mut found = volatile::find(&text, &params.patterns());
-    found.retain(|found| !rounds || !["time", "timestamp"].contains(&found.kind));
+    let patterns = params.patterns();
+    let rounded = interval.map(|_| volatile::pieces(&text, &patterns)).unwrap_or_default();
+    let quiet = |piece: &Piece| {
+        let rounds = |interval| volatile::rounded(piece.kind, &text[piece.range.clone()], interval).is_some();
+        rounded.contains(piece) && interval.is_some_and(rounds)
+    };
+    let found = volatile::find(&text, &patterns, quiet);
     let list =
         found.iter().map(|found| format!("{} {} (first at byte {})", found.count, found.kind, found.first));
     let list = list.collect::<Vec<_>>().join(", ");

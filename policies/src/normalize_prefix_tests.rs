@@ -59,13 +59,20 @@ fn texts(json: &str) -> Vec<String> {
 #[test]
 fn stripped_and_nothing_else_changed() {
     let (json, report) = normalize(&json!({"volatile": "strip"}), &chat(0, "15:23:45"));
-    let want = "It is [time] on [date].\nUse ISO 8601, caf\u{e9}, 5-7 days.\nSince [date]: id [nonce];";
+    let want = "It is [time] on [date].\nUse ISO 8601, caf\u{e9}, 5-7 days.\nSince 2024-05-15: id [nonce];";
     assert_eq!(texts(&json)[0], want);
     assert_eq!(
         json.replace(&json!(want).to_string(), "S"),
         chat(0, "15:23:45").replace(&json!(texts(&chat(0, "15:23:45"))[0]).to_string(), "S")
     );
-    assert_eq!(report.rows[0].reason, "4 volatile pieces stripped");
+    assert_eq!(report.rows[0].reason, "3 volatile pieces stripped");
+    let rules = "In an emergency tell the user to call 911. Users may request 10 items. Each message 3 sentences at \
+                 most. The refund law of 2023-05-01 applies.";
+    let body = json!({"messages": [{"role": "system", "content": rules}, {"role": "user", "content": "hi"}]})
+        .to_string();
+    for volatile in [json!("strip"), json!("relocate"), json!({"round": "1h"})] {
+        assert_eq!(normalize(&json!({"volatile": volatile}), &body).0, body);
+    }
     let (other, _) = normalize(&json!({"volatile": "strip"}), &chat(0, "09:00:00"));
     assert_eq!(json, other, "the prompt is the same at any time");
 }
@@ -91,7 +98,7 @@ fn relocated_to_the_end_of_the_last_user_message() {
     let texts = texts(&json);
     assert_eq!(
         texts[0],
-        "It is [time] on [date].\nUse ISO 8601, caf\u{e9}, 5-7 days.\nSince [date]: id [nonce];"
+        "It is [time] on [date].\nUse ISO 8601, caf\u{e9}, 5-7 days.\nSince 2024-05-15: id [nonce];"
     );
     assert_eq!(texts[3], format!("last\n{note}"));
     let parts = serde_json::from_str::<serde_json::Value>(&json).unwrap()["messages"][3]["content"].clone();
@@ -99,10 +106,11 @@ fn relocated_to_the_end_of_the_last_user_message() {
         parts,
         json!([{"type": "text", "text": "last"}, {"type": "image", "n": 1}, {"type": "text", "text": note}])
     );
-    assert_eq!(report.rows[0].reason, "4 volatile pieces moved to the end of the last user message");
-    let string = r#"{"messages":[{"role":"system","content":"2024-05-15"},{"role":"user","content":"hi"}]}"#;
+    assert_eq!(report.rows[0].reason, "3 volatile pieces moved to the end of the last user message");
+    let string =
+        r#"{"messages":[{"role":"system","content":"Date: 2024-05-15"},{"role":"user","content":"hi"}]}"#;
     let (json, _) = normalize(&json!({"volatile": "relocate"}), string);
-    let want = r#"{"messages":[{"role":"system","content":"[date]"},{"role":"user","content":"hi\n\n[plimsoll: from the instructions: [date] 2024-05-15]"}]}"#;
+    let want = r#"{"messages":[{"role":"system","content":"Date: [date]"},{"role":"user","content":"hi\n\n[plimsoll: from the instructions: [date] 2024-05-15]"}]}"#;
     assert_eq!(json, want);
     let nobody = r#"{"messages":[{"role":"system","content":"2024-05-15"}]}"#;
     let (json, report) = normalize(&json!({"volatile": "relocate"}), nobody);

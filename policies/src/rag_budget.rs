@@ -1,8 +1,9 @@
 //! `rag_budget`: retrieved documents share a part of the budget.
 //!
-//! What is left out of a message is chosen when it arrives, from that message alone, and never again. Documents of
-//! earlier messages are replayed from the first: whenever all together are over the budget, those of the oldest
-//! messages go until half of it is taken, so that the prefix changes once per half budget of new documents.
+//! What is left out of a message is chosen when it arrives, from what came before it, and never again; its best document
+//! stays, however long. Documents of earlier messages are replayed from the first: whenever all together are over the
+//! budget, those of the oldest messages go until half of it is taken, so that the prefix changes once per half budget
+//! of new documents. Those of the last user message stay until the next: it asks about them.
 
 mod documents;
 
@@ -18,13 +19,14 @@ use crate::tokens::{Tokens, grouped};
 
 use documents::{Document, documents, without};
 
-/// Holds documents to a share of the budget. Of those that arrive in one message the lowest ranked go first: by their
-/// `score` or `rank` where each has one, else the last. Documents of older messages go before those of the newest. The
-/// order of what stays is kept, and each that goes leaves a line. Everything else a message says stays.
+/// Holds documents to a share of the budget. Documents of older messages go before those of the newest. Of those that
+/// arrive in one message the lowest ranked go first: by their `score` or `rank` where each has one, else the last. The
+/// highest ranked stays, even where it alone is over the share: a question about one long document keeps it. The order
+/// of what stays is kept, and each that goes leaves a line. Everything else a message says stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RagBudget {
-    /// Share of the budget that documents may take together. Default: 0.4.
+    /// Share of the budget that documents may take together. One that is longer stays alone. Default: 0.4.
     pub max_fraction: f64,
     /// How documents begin. One like `<document` is an element of that name, at the start of a line, up to its end tag;
     /// any other marks a whole message or content part that begins with it. Default: `<document`, `<doc`, `<source`,
@@ -58,6 +60,7 @@ pub(crate) fn apply(params: &RagBudget, snapshot: &Snapshot) -> Effect {
     let mut shelf = Shelf {
         budget,
         fixed: 0,
+        asked: None,
         held: VecDeque::new(),
         total: 0,
         arrived: vec![],
@@ -113,6 +116,8 @@ struct Shelf {
     budget: Tokens,
     /// Tokens of documents in instructions, which change only when they arrive.
     fixed: Tokens,
+    /// The last user message so far: what is asked, and about which documents.
+    asked: Option<usize>,
     /// Oldest first.
     held: VecDeque<Held>,
     /// Tokens of all that is held.
@@ -126,7 +131,12 @@ struct Shelf {
 impl Shelf {
     fn arrive(&mut self, live: Option<usize>, message: &Message, mut documents: Vec<Document>) {
         let slot = message.slot().unwrap_or(usize::MAX);
-        let dropped = over(&documents, self.budget.saturating_sub(self.fixed));
+        if message.role() == Role::User {
+            self.asked = Some(slot);
+        }
+        let taken = self.fixed
+            + self.held.iter().filter(|held| self.asks(held)).map(|held| held.tokens).sum::<Tokens>();
+        let dropped = over(&documents, self.budget.saturating_sub(taken));
         let mut message = message.clone();
         if !dropped.is_empty() {
             message = without(&message, &documents, &dropped);
@@ -149,10 +159,15 @@ impl Shelf {
         }
     }
 
-    /// Drops the documents of the oldest messages, never those of the newest.
+    fn asks(&self, held: &Held) -> bool {
+        self.asked == held.message.slot()
+    }
+
+    /// Drops the documents of the oldest messages, never those of the newest or of the question.
     fn make_room(&mut self, slot: usize) {
-        while self.held.len() > 1 && self.fixed + self.total > self.budget / 2 {
-            let Some(oldest) = self.held.pop_front() else { return };
+        while self.fixed + self.total > self.budget / 2 {
+            let older = self.held.iter().take(self.held.len() - 1).position(|held| !self.asks(held));
+            let Some(oldest) = older.and_then(|place| self.held.remove(place)) else { return };
             self.total -= oldest.tokens;
             self.lose(oldest.live, oldest.documents.iter().map(|document| document.tokens));
             let all: Vec<usize> = (0..oldest.documents.len()).collect();
@@ -169,11 +184,14 @@ impl Shelf {
     }
 }
 
-/// Documents of one message that must go so that the others are within the budget, in their order.
+/// Documents of one message that must go so that the others are within the budget, in their order. The best never
+/// does: what was asked about it could not be answered.
 fn over(documents: &[Document], budget: Tokens) -> Vec<usize> {
     let mut total: Tokens = documents.iter().map(|document| document.tokens).sum();
+    let mut order = documents::lowest_first(documents);
+    order.pop();
     let mut going = Vec::new();
-    for index in documents::lowest_first(documents) {
+    for index in order {
         if total <= budget {
             break;
         }

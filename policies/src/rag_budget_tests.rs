@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{Counter, Memory, parse, preset, run, steps};
-use crate::{Chain, Conversation, NoSummaries, Outcome, Report};
+use crate::{Chain, Conversation, CountTokens, NoSummaries, Outcome, Refusal, Report};
 
 /// A document of about a hundred tokens.
 fn document(name: &str, attribute: &str) -> String {
@@ -110,8 +110,57 @@ fn what_stays() {
     let (after, report) = hold(&json!({}), &messages);
     assert!(!after.is_changed());
     assert_eq!(report.rows[0].reason, "0 documents within 400 tokens");
-    let named = hold(&json!({"markers": ["see <"]}), &messages[..1]).0;
+    // The user's own markers say what is a document: the first goes once another arrives.
+    let marked = [messages[0].clone(), messages[0].clone()];
+    let named = hold(&json!({"markers": ["see <"]}), &marked).0;
     assert!(named.messages()[0].text().starts_with("[plimsoll: document left out, "));
+    assert!(named.messages()[1].is_original());
+}
+
+/// What a question is about stays, though it alone is over the share.
+#[test]
+fn the_best_document_of_a_question_stays() {
+    let contract = |name: &str| {
+        let text = "The tenant pays the rent on the first of the month. ".repeat(240);
+        format!("<document name=\"{name}\">\n{text}\n</document>")
+    };
+    let asked = |text: &str, names: &[&str]| {
+        let documents: String = names.iter().map(|name| contract(name) + "\n").collect();
+        json!({"role": "user", "content": format!("{documents}{text}")})
+    };
+    let chain = preset("rag");
+    let go = |messages: &[Value]| {
+        let before = parse(&json!({"messages": messages}).to_string());
+        let (after, _) = run(&chain, &before, &Counter::default(), &NoSummaries, 8192).unwrap();
+        let again = run(&chain, &parse(&after.to_json()), &Counter::default(), &NoSummaries, 8192).unwrap().0;
+        assert_eq!(again.to_json(), after.to_json());
+        after
+    };
+    let first = [asked("Summarise this contract.", &["a"])];
+    let tokens = Counter::default().text(&contract("a"));
+    assert!((2900..4000).contains(&tokens), "over the share of 8192, within the window: {tokens}");
+    assert!(!go(&first).is_changed());
+    // It stays while it is asked about.
+    let answer = json!({"role": "assistant", "content": "A lease."});
+    let follow = [first.as_slice(), &[answer.clone(), asked("Who pays?", &[])]].concat();
+    assert!(!go(&follow).is_changed());
+    // It goes when the next is asked about, and is not there again later.
+    let next = [follow.as_slice(), &[answer.clone(), asked("And this one?", &["b"])]].concat();
+    assert_eq!(named(&go(&next)), ["b"]);
+    let later = [next.as_slice(), &[answer, asked("Who pays?", &[])]].concat();
+    let (next, later) = (go(&next), go(&later));
+    assert!(next.messages().iter().zip(later.messages()).all(|(old, new)| old.json() == new.json()));
+    // Of several, each over the share, one.
+    assert_eq!(named(&go(&[asked("Which?", &["a", "b", "c"])])), ["a"]);
+}
+
+/// One that no window holds is refused, not taken out of the question.
+#[test]
+fn a_document_that_cannot_fit_is_refused() {
+    let message = ask(&[format!("<document name=\"a\">{}</document>", "words ".repeat(4000))]);
+    let before = parse(&json!({"messages": [message]}).to_string());
+    let refused = run(&preset("rag"), &before, &Counter::default(), &NoSummaries, 2200).unwrap_err();
+    assert!(matches!(refused, Refusal::ContextLength(_)), "{refused}");
 }
 
 #[test]
@@ -126,8 +175,11 @@ fn documents_in_instructions_and_results() {
         json!({"role": "tool", "tool_call_id": "c", "content": found.join("\n")}),
     ];
     let (after, _) = hold(&json!({}), &messages);
-    assert_eq!(named(&after), ["s", "a", "b"]);
+    // What was asked about stays beside what was found, until the next question.
+    assert_eq!(named(&after), ["s", "old", "a"]);
     assert!(after.messages()[0].is_original());
+    let next = [json!({"role": "assistant", "content": "so"}), ask(&[document("new", "")])];
+    assert_eq!(named(&hold(&json!({}), &[messages.as_slice(), &next].concat()).0), ["s", "new"]);
 }
 
 #[test]

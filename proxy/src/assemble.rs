@@ -235,11 +235,11 @@ fn certify(upstream: &str, text: &Text) -> Option<Certificate> {
     Some(certificate)
 }
 
-/// A counter by a model folder's tokenizer and template alone.
+/// A counter by a model folder's tokenizer and template alone, for an upstream that judges what it is sent.
 pub fn exact(name: &str, folder: &Path) -> Result<Arc<Exact>, AcquireError> {
     let text =
         Text::load(folder).map_err(|source| AcquireError::Tokenizer { upstream: name.to_owned(), source })?;
-    Ok(Arc::new(Exact::new(Arc::new(text), folder.display().to_string())))
+    Ok(Arc::new(Exact::new(Arc::new(text), folder.display().to_string()).lossy()))
 }
 
 fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, Arc<Upstream>>) -> Route {

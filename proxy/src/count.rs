@@ -1,5 +1,7 @@
 //! Counts a conversation's tokens: exactly by the model's own template and tokenizer, or by tiktoken, marked as an estimate.
 
+mod lossy;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -67,6 +69,7 @@ pub struct Exact {
     weights: Cache<Key, Tokens>,
     /// By their JSON, for prompts without tools and for those with.
     messages: [Cache<Box<str>, TemplateMessage, ByLength>; 2],
+    read: Read,
 }
 
 #[derive(Clone)]
@@ -78,13 +81,22 @@ impl Weighter<Box<str>, TemplateMessage> for ByLength {
     }
 }
 
+/// Reads JSON text.
+type Read = fn(&str) -> Result<Value, CountError>;
+
 impl Exact {
-    /// A counter over a model folder's text side; `name` is what reports call it.
+    /// A counter over a model folder's text side; `name` is what reports call it. It refuses what is no Unicode text.
     pub fn new(text: Arc<Text>, name: impl Into<String>) -> Self {
         let items = usize::try_from(MESSAGES / TYPICAL_MESSAGE).unwrap_or(usize::MAX);
         let messages = [(); 2].map(|()| Cache::with_weighter(items, MESSAGES / 2, ByLength));
         let (prompts, weights) = (Cache::new(PROMPTS), Cache::new(WEIGHTS));
-        Self { text, name: name.into(), prompts, weights, messages }
+        Self { text, name: name.into(), prompts, weights, messages, read: parse }
+    }
+
+    /// A counter of what somebody else judges: half a surrogate pair counts as U+FFFD.
+    #[must_use]
+    pub fn lossy(self) -> Self {
+        Self { read: lossy::parse, ..self }
     }
 
     /// The prompt of a conversation as the engine runs it.
@@ -92,8 +104,8 @@ impl Exact {
         let kwargs = conversation.field("chat_template_kwargs");
         let key = hash([conversation.tools(), kwargs], conversation.messages());
         self.prompts.get_or_insert_with(&key, || {
-            let tools = conversation.tools().map(parse).transpose()?.filter(|tools| !is_empty(tools));
-            let kwargs = kwargs.map(parse).transpose()?.and_then(object).unwrap_or_default();
+            let tools = conversation.tools().map(self.read).transpose()?.filter(|tools| !is_empty(tools));
+            let kwargs = kwargs.map(self.read).transpose()?.and_then(object).unwrap_or_default();
             let rendered = self.render(conversation.messages(), tools.as_ref(), &kwargs)?;
             self.encode(&rendered)
         })
@@ -101,7 +113,7 @@ impl Exact {
 
     /// The prompt of messages that are no request of a client, with the raw JSON of a request's tools.
     pub fn ids_with(&self, messages: &[Message], tools: Option<&str>) -> Result<Arc<[u32]>, CountError> {
-        let tools = tools.map(parse).transpose()?.filter(|tools| !is_empty(tools));
+        let tools = tools.map(self.read).transpose()?.filter(|tools| !is_empty(tools));
         let rendered = self.render(messages, tools.as_ref(), &Map::new())?;
         self.encode(&rendered)
     }
@@ -117,6 +129,10 @@ impl Exact {
         }
     }
 
+    fn values(&self, messages: &[Message]) -> Result<Vec<Value>, CountError> {
+        messages.iter().map(|message| (self.read)(message.json())).collect()
+    }
+
     fn render(
         &self,
         messages: &[Message],
@@ -124,19 +140,19 @@ impl Exact {
         kwargs: &Map<String, Value>,
     ) -> Result<String, CountError> {
         let read: Result<Vec<_>, _> =
-            messages.iter().map(|message| self.read(message.json(), tools.is_some())).collect();
+            messages.iter().map(|message| self.message(message.json(), tools.is_some())).collect();
         let now = SystemTime::now();
         let prompt = text::Prompt { messages: &[], tools, add_generation_prompt: true, kwargs, now };
         self.text.render_read(read?, &prompt).map_err(|error| CountError::new(error.to_string()))
     }
 
     /// A message as the template takes it; a conversation brings all but its last ones again.
-    fn read(&self, json: &str, tools: bool) -> Result<TemplateMessage, CountError> {
+    fn message(&self, json: &str, tools: bool) -> Result<TemplateMessage, CountError> {
         let known = &self.messages[usize::from(tools)];
         if let Some(message) = known.get(json) {
             return Ok(message);
         }
-        let message = self.text.message(&parse(json)?, tools);
+        let message = self.text.message(&(self.read)(json)?, tools);
         known.insert(json.into(), message.clone());
         Ok(message)
     }
@@ -147,7 +163,7 @@ impl Exact {
 
     /// A template that refuses messages on their own (roles must alternate, say) still has their text in it.
     fn weigh(&self, messages: &[Message]) -> Tokens {
-        let weight = values(messages).ok().and_then(|values| self.text.weigh(&values).ok());
+        let weight = self.values(messages).ok().and_then(|values| self.text.weigh(&values).ok());
         weight.map_or_else(|| messages.iter().map(|m| self.text(m.json())).sum(), |weight| weight as Tokens)
     }
 }
@@ -256,10 +272,6 @@ fn hash(extras: [Option<&str>; 2], messages: &[Message]) -> Key {
         hasher.update(text.as_bytes());
     }
     *hasher.finalize().as_bytes()
-}
-
-fn values(messages: &[Message]) -> Result<Vec<Value>, CountError> {
-    messages.iter().map(|message| parse(message.json())).collect()
 }
 
 fn parse(json: &str) -> Result<Value, CountError> {

@@ -83,6 +83,43 @@ fn a_policy_changes_only_what_it_names() {
     assert_eq!(reply.header("x-plimsoll-tokens-estimated"), "true");
 }
 
+/// Exact counts need text; half a surrogate pair is none. The upstream judges it all the same.
+#[test]
+fn what_is_no_text_is_counted_and_passed() {
+    let mock = Mock::start(Vec::new());
+    let sidecar = Sidecar::start(&format!(
+        "
+listen: {{ data: 127.0.0.1:0, admin: 127.0.0.1:0 }}
+log: {{ level: error }}
+upstreams: {{ other: {{ url: '{}', tokenizer: engine/demo/model, context: 8192 }} }}
+routes:
+  - {{ name: governed, match: {{ header: {{ x-policy: agent }} }}, upstream: other, policy: agent }}
+  - {{ name: default, upstream: other, policy: 'off' }}
+",
+        mock.url
+    ));
+    let call = r#"{"role":"assistant","content":null,"tool_calls":[{"id":"\udc00","type":"function","function":{"name":"f","arguments":"{}"}}]}"#;
+    let halves = format!(
+        r#"{{"messages":[{{"role":"user","content":"hello \ud800 \ud83d\ude00"}},{call},{{"role":"tool","tool_call_id":"\udc00","content":"\\ud800 \ude00"}}]}}"#
+    );
+    let whole = halves
+        .replace(r"\ud800 \ud83d", r"\ufffd \ud83d")
+        .replace(r"\udc00", r"\ufffd")
+        .replace(r" \ude00", r" \ufffd");
+    assert_ne!(halves, whole);
+    for headers in [&[][..], &[("x-policy", "agent")]] {
+        let counts = [&halves, &whole].map(|body| {
+            let reply = chat(&sidecar, body, headers);
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            assert_eq!(reply.header("x-plimsoll-actions"), "none");
+            assert_eq!(mock.seen().pop().expect("the request").body, body.as_bytes());
+            reply.header("x-plimsoll-tokens-before")
+        });
+        assert_eq!(counts[0], counts[1]);
+        assert!(headers.is_empty() || counts[0].parse::<u64>().expect("a count") > 10);
+    }
+}
+
 #[test]
 fn a_long_tool_result_is_capped_and_every_other_message_keeps_its_bytes() {
     let mock = Mock::start(Vec::new());
