@@ -24,6 +24,16 @@ fn qwen2_fp16() {
     equals_truth("qwen2/genai-fp16-cuda", "qwen2");
 }
 
+#[test]
+fn qwen2_optimum() {
+    equals_truth("qwen2/optimum", "qwen2");
+}
+
+#[test]
+fn llama_optimum() {
+    equals_truth("llama/optimum", "llama");
+}
+
 fn equals_truth(folder: &str, truth: &str) {
     let (Some(model), Some(truth)) =
         (shared(&format!("models/{folder}")), shared(&format!("models/truth/{truth}.json")))

@@ -84,3 +84,6 @@ pub(crate) trait Session {
     /// A handle that ends runs in flight.
     fn interrupt(&self) -> Arc<dyn Interrupt>;
 }
+
+#[cfg(test)]
+mod layout_tests;

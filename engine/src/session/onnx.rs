@@ -4,28 +4,30 @@
 
 mod arena;
 mod environment;
+mod grow;
+mod scratch;
+mod value;
 
-use std::ffi::{CString, c_void};
+use std::ffi::CString;
 use std::path::Path;
-use std::ptr::null_mut;
 use std::sync::Arc;
 
-use ort::AsPointer;
 use ort::ep::{self, ArenaExtendStrategy};
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::MemoryInfo;
 use ort::session::{IoBinding, RunOptions};
-use ort::sys;
 use ort::value::TensorElementType;
 
 use self::arena::Hold;
 use self::environment::{builder, environment};
+use self::grow::Growing;
+use self::value::{bind_input, bind_output, borrow, element, memory_info};
 use super::buffers::{self, Buffers};
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
 use crate::cache::{Device, Host, Place, Shape, Store, StoreError};
 use crate::error::LoadError;
 use crate::memory::Holdings;
-use crate::model::{Element, Model};
+use crate::model::{Element, Layout, Model};
 
 /// The arena may hold this much more for later runs than it needs, in bytes, before it is told to give it back.
 const SLACK: u64 = 32 << 20;
@@ -94,16 +96,6 @@ impl Interrupt for Stop {
     }
 }
 
-/// A value over memory that is not its own; the memory must live for as long as a binding holds it.
-struct Borrowed(*mut sys::OrtValue);
-
-impl Drop for Borrowed {
-    fn drop(&mut self) {
-        // SAFETY: made by `borrow`, released once.
-        unsafe { (ort::api().ReleaseValue)(self.0) };
-    }
-}
-
 impl Loaded {
     /// Loads the weights.
     pub(crate) fn load(plan: &Plan<'_>) -> Result<Self, LoadError> {
@@ -131,8 +123,31 @@ impl Loaded {
         Ok(Self { arena, session, cuda: plan.cuda })
     }
 
-    /// Takes KV memory and tries the model once, so that a graph which does not do what it says is found now.
-    pub(crate) fn with_memory(self, model: &Model, slots: u32, context: u32) -> Result<Onnx, LoadError> {
+    /// Takes KV memory and tries the model once, so that a graph which does not do what it says is found now. Tells
+    /// what is in memory then.
+    pub(crate) fn session(
+        self,
+        model: &Model,
+        slots: u32,
+        context: u32,
+    ) -> Result<(Box<dyn Session>, Holdings), LoadError> {
+        let base = self.with_memory(model, slots, context)?;
+        let holdings = base.holdings(model.weights_bytes);
+        let (mut session, holdings): (Box<dyn Session>, _) = match model.layout {
+            Layout::SharedBuffer => (Box::new(base), holdings),
+            Layout::Concatenated => {
+                let growing = Growing::new(base, context)
+                    .map_err(|e| LoadError::Session { path: model.file.clone(), reason: e.to_string() })?;
+                let holdings = growing.holdings(holdings);
+                (Box::new(growing), holdings)
+            }
+        };
+        let tried = warm_up(&mut *session, context as usize);
+        tried.map_err(|e| LoadError::Session { path: model.file.clone(), reason: e.to_string() })?;
+        Ok((session, holdings))
+    }
+
+    fn with_memory(self, model: &Model, slots: u32, context: u32) -> Result<Onnx, LoadError> {
         let (slots, context) = (slots as usize, context as usize);
         let refused = |reason: String| LoadError::Session { path: model.file.clone(), reason };
         let shape = Shape::new(model, slots, context);
@@ -141,7 +156,7 @@ impl Loaded {
             .map_err(|e| LoadError::Device { device: device(), reason: e.to_string() })?;
         let names = Names::new(&model.wiring).map_err(|e| refused(e.to_string()))?;
         let options = RunOptions::new().map_err(|e| refused(e.to_string()))?;
-        let mut onnx = Onnx {
+        Ok(Onnx {
             loaded: self.arena.as_ref().map_or(0, |arena| arena.read().in_use),
             arena: self.arena,
             slack: 0,
@@ -162,15 +177,13 @@ impl Loaded {
             shape,
             chunk: buffers::chunk(model, context),
             rebind: self.cuda.is_some(),
-        };
-        onnx.warm_up(context).map_err(|e| refused(e.to_string()))?;
-        Ok(onnx)
+        })
     }
 }
 
 impl Onnx {
     /// What it has put into memory; `graph` are the bytes of the graph's weights.
-    pub(crate) fn holdings(&self, graph: u64) -> Holdings {
+    fn holdings(&self, graph: u64) -> Holdings {
         let on_device = self.store.bytes();
         // Weights are packed anew for the CPU, or mapped from their file: the allocator has more of them, or less.
         // On a device they are what was taken there.
@@ -186,15 +199,6 @@ impl Onnx {
         }
     }
 
-    fn warm_up(&mut self, context: usize) -> Result<(), RunError> {
-        self.prefill(0, 0, &[0])?;
-        if context > 1 {
-            self.decode(&[Step { token: 0, past: 1 }])?;
-        }
-        self.release(0, 0, context);
-        Ok(())
-    }
-
     /// Binds the rows of the KV cache from `first` on, each as the past and the present of its layer.
     fn view(&self, first: usize, rows: usize) -> ort::Result<View> {
         let mut binding = self.session.create_binding()?;
@@ -207,13 +211,43 @@ impl Onnx {
             bind_input(&mut binding, past, &value)?;
             bind_output(&mut binding, present, &value)?;
         }
+        self.bind_wanted(&mut binding)?;
+        Ok(View { binding, rows, bound: None })
+    }
+
+    /// Binds how many logits of each row are wanted, where the graph asks.
+    fn bind_wanted(&self, binding: &mut IoBinding) -> ort::Result<()> {
         if let Some((name, scalar)) = &self.names.logits_wanted {
             let address = (&raw const *self.one).cast_mut().cast();
             let dims: &[i64] = if *scalar { &[] } else { &[1] };
             let value = borrow(&self.host, (address, size_of::<i64>()), dims, TensorElementType::Int64)?;
-            bind_input(&mut binding, name, &value)?;
+            bind_input(binding, name, &value)?;
         }
-        Ok(View { binding, rows, bound: None })
+        Ok(())
+    }
+
+    /// Binds token ids, mask and positions of so many rows and tokens.
+    fn bind_inputs(
+        &mut self,
+        binding: &mut IoBinding,
+        (rows, tokens): (usize, usize),
+        width: usize,
+    ) -> ort::Result<()> {
+        let (names, buffers) = (&self.names, &mut self.buffers);
+        let mut integers = |name: &CString, from: &mut Vec<i64>, width: usize| {
+            let bytes = rows * width * size_of::<i64>();
+            debug_assert!(rows * width <= from.len());
+            let dims = [rows as i64, width as i64];
+            let value =
+                borrow(&self.host, (from.as_mut_ptr().cast(), bytes), &dims, TensorElementType::Int64)?;
+            bind_input(binding, name, &value)
+        };
+        integers(&names.ids, &mut buffers.ids, tokens)?;
+        integers(&names.mask, &mut buffers.mask, width)?;
+        match &names.positions {
+            Some(name) => integers(name, &mut buffers.positions, tokens),
+            None => Ok(()),
+        }
     }
 
     /// Binds what a run reads and writes besides the cache, where the shapes are other ones than last time.
@@ -222,27 +256,21 @@ impl Onnx {
             return Ok(());
         }
         view.bound = None;
-        let (rows, names, buffers) = (view.rows, &self.names, &mut self.buffers);
-        let mut integers = |name: &CString, from: &mut Vec<i64>, width: usize| {
-            let bytes = rows * width * size_of::<i64>();
-            debug_assert!(rows * width <= from.len());
-            let dims = [rows as i64, width as i64];
-            let value =
-                borrow(&self.host, (from.as_mut_ptr().cast(), bytes), &dims, TensorElementType::Int64)?;
-            bind_input(&mut view.binding, name, &value)
-        };
-        integers(&names.ids, &mut buffers.ids, tokens)?;
-        integers(&names.mask, &mut buffers.mask, width)?;
-        if let Some(name) = &names.positions {
-            integers(name, &mut buffers.positions, tokens)?;
-        }
-        let logits = if names.last_only { 1 } else { tokens };
+        let rows = view.rows;
+        self.bind_inputs(&mut view.binding, (rows, tokens), width)?;
+        let logits = if self.names.last_only { 1 } else { tokens };
         let bytes = rows * logits * self.vocab * self.logits_type.bytes();
         let dims = [rows as i64, logits as i64, self.vocab as i64];
-        let value = borrow(&self.host, (buffers.logits_address(), bytes), &dims, element(self.logits_type))?;
-        bind_output(&mut view.binding, &names.logits, &value)?;
+        let address = self.buffers.logits_address(0);
+        let value = borrow(&self.host, (address, bytes), &dims, element(self.logits_type))?;
+        bind_output(&mut view.binding, &self.names.logits, &value)?;
         view.bound = Some((tokens, width));
         Ok(())
+    }
+
+    /// What the arena holds for later runs, in bytes.
+    fn slack(&self) -> Option<u64> {
+        self.arena.as_ref().map(|arena| arena.read().slack())
     }
 
     fn run(&mut self, view: &mut View, tokens: usize, width: usize) -> ort::Result<()> {
@@ -293,7 +321,7 @@ impl Session for Onnx {
     }
 
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError> {
-        self.store.write(place, bytes).map_err(|e| RunError(e.to_string()))
+        self.store.write(place, 0, bytes).map_err(|e| RunError(e.to_string()))
     }
 
     fn release(&mut self, row: usize, from: usize, to: usize) {
@@ -301,8 +329,7 @@ impl Session for Onnx {
     }
 
     fn settle(&mut self, row: usize, past: usize) -> Result<(), RunError> {
-        let Some(arena) = &self.arena else { return Ok(()) };
-        if arena.read().slack() <= self.slack + SLACK {
+        if self.slack().is_none_or(|slack| slack <= self.slack + SLACK) {
             return Ok(());
         }
         let width = self.buffers.prefill(past, &[0], self.names.last_only);
@@ -311,7 +338,7 @@ impl Session for Onnx {
         self.session.run_binding_with_options(&view.binding, &self.shrink).map_err(|e| failed(&e))?;
         drop(view);
         // What stays is needed for the shortest of runs.
-        self.slack = self.arena.as_ref().map_or(0, |arena| arena.read().slack());
+        self.slack = self.slack().unwrap_or(0);
         Ok(())
     }
 
@@ -324,17 +351,13 @@ impl Session for Onnx {
     }
 }
 
-fn element(element: Element) -> TensorElementType {
-    match element {
-        Element::F32 => TensorElementType::Float32,
-        Element::F16 => TensorElementType::Float16,
+fn warm_up(session: &mut dyn Session, context: usize) -> Result<(), RunError> {
+    session.prefill(0, 0, &[0])?;
+    if context > 1 {
+        session.decode(&[Step { token: 0, past: 1 }])?;
     }
-}
-
-fn memory_info(cuda: Option<u32>) -> ort::Result<MemoryInfo<'static>> {
-    let device = if cuda.is_some() { AllocationDevice::CUDA } else { AllocationDevice::CPU };
-    let id = i32::try_from(cuda.unwrap_or(0)).unwrap_or(i32::MAX);
-    MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
+    session.release(0, 0, context);
+    Ok(())
 }
 
 fn shrink(cuda: Option<u32>) -> ort::Result<RunOptions> {
@@ -353,44 +376,6 @@ fn store(shape: Shape, cuda: Option<u32>) -> Result<Box<dyn Store>, StoreError> 
 
 fn failed(error: &ort::Error) -> RunError {
     RunError(error.to_string())
-}
-
-/// A tensor over `bytes` at `address`. Dimensions must not ask for more.
-fn borrow(
-    memory: &MemoryInfo<'_>,
-    (address, bytes): (*mut c_void, usize),
-    dims: &[i64],
-    element: TensorElementType,
-) -> ort::Result<Borrowed> {
-    let mut value = null_mut();
-    // SAFETY: the memory is the store's or the buffers', which outlive every binding (see `Onnx`).
-    unsafe {
-        let made = (ort::api().CreateTensorWithDataAsOrtValue)(
-            memory.ptr(),
-            address,
-            bytes,
-            dims.as_ptr(),
-            dims.len(),
-            element.into(),
-            &raw mut value,
-        );
-        ort::Error::result_from_status(made)?;
-    }
-    Ok(Borrowed(value))
-}
-
-fn bind_input(binding: &mut IoBinding, name: &CString, value: &Borrowed) -> ort::Result<()> {
-    // SAFETY: both are alive; the binding keeps its own count of the value.
-    unsafe {
-        ort::Error::result_from_status((ort::api().BindInput)(binding.ptr_mut(), name.as_ptr(), value.0))
-    }
-}
-
-fn bind_output(binding: &mut IoBinding, name: &CString, value: &Borrowed) -> ort::Result<()> {
-    // SAFETY: as above.
-    unsafe {
-        ort::Error::result_from_status((ort::api().BindOutput)(binding.ptr_mut(), name.as_ptr(), value.0))
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Greedy tokens equal those of transformers, alone and beside other conversations.
 
-use crate::support::{Answer, Case, block_on, cases, check, greedy, load, run};
-use plimsoll_engine::Engine;
+use std::time::Duration;
+
+use plimsoll_engine::{Engine, EngineConfig, KeepAlive};
+
+use crate::support::{Answer, Case, block_on, cases, check, config, greedy, load, run, shared};
 
 fn length(case: &Case) -> u32 {
     u32::try_from(case.greedy.len()).unwrap()
@@ -66,6 +69,23 @@ fn reuse(folder: &str, model: &str, fp16: bool) {
     });
 }
 
+/// The model goes after each answer, and comes back for the next.
+#[test]
+fn unloaded_in_between() {
+    let Some(models) = shared("models") else { return };
+    for (folder, truth) in [("qwen2/optimum", "qwen2"), ("llama/genai", "llama")] {
+        let keep_alive = KeepAlive::For(Duration::ZERO);
+        let engine = Engine::load(EngineConfig { keep_alive, ..config(models.join(folder)) }).unwrap();
+        for case in &cases(truth, "cases").unwrap()[..3] {
+            while engine.loaded() {
+                std::thread::yield_now();
+            }
+            assert_eq!((engine.memory().total(), engine.resident_prefix(&case.prompt)), (0, 0));
+            assert_eq!(block_on(one(&engine, case, false)).cached, 0);
+        }
+    }
+}
+
 macro_rules! truth {
     ($name:ident, $folder:literal, $model:literal, $fp16:literal) => {
         mod $name {
@@ -90,4 +110,6 @@ macro_rules! truth {
 truth!(qwen2_genai, "qwen2/genai", "qwen2", false);
 truth!(qwen2_community, "qwen2/community-gqa", "qwen2", false);
 truth!(llama_genai, "llama/genai", "llama", false);
+truth!(qwen2_optimum, "qwen2/optimum", "qwen2", false);
+truth!(llama_optimum, "llama/optimum", "llama", false);
 truth!(qwen2_fp16, "qwen2/genai-fp16-cuda", "qwen2", true);
