@@ -34,7 +34,7 @@ impl Reader<'_> {
             return Err(refuse::input("its caches are of more than one type".to_owned()).at(self.path));
         }
         let mask = Some(MASK).filter(|name| self.is_int64(name, &[2]));
-        let wiring = self.wire(mask, caches)?;
+        let wiring = self.wire(mask, caches, Vec::new())?;
         if let Some(other) = wiring.positions.as_deref().filter(|name| *name != POSITIONS) {
             let reason = format!("it is not known what its input `{other}` needs");
             return Err(refuse::input(reason).at(self.path));

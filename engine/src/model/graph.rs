@@ -29,6 +29,26 @@ pub(crate) struct Wiring {
     pub(crate) last_only: bool,
     /// Keys and values of each layer.
     pub(crate) caches: Vec<Cache>,
+    /// States of layers that keep no keys and values.
+    pub(crate) states: Vec<State>,
+}
+
+/// What a layer carries from token to token, `[batch, dims..]`, however many there were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    /// The graph's input.
+    pub(crate) past: String,
+    /// The graph's output, in other memory.
+    pub(crate) present: String,
+    /// Sizes of one row.
+    pub(crate) dims: Vec<usize>,
+}
+
+impl State {
+    /// Numbers of one row.
+    pub(crate) fn numbers(&self) -> usize {
+        self.dims.iter().product()
+    }
 }
 
 /// One side (keys or values) of a layer's cache, `[batch, heads, tokens, head_dim]`.
@@ -93,7 +113,9 @@ impl<'a> Reader<'a> {
         }
         let lengths = first.given(5).map(|name| self.sources(name)).unwrap_or_default();
         let mask = lengths.into_iter().find(|name| self.is_int64(name, &[2]));
-        let wiring = self.wire(mask, caches)?;
+        let states = self.states(&caches[0].past)?;
+        let layout = if states.is_empty() { Layout::SharedBuffer } else { Layout::Hybrid };
+        let wiring = self.wire(mask, caches, states)?;
         let logits = self.outputs[wiring.logits.as_str()];
         Ok(Found {
             cache_element: self.inputs[wiring.caches[0].past.as_str()].element(),
@@ -101,7 +123,7 @@ impl<'a> Reader<'a> {
             vocab: logits.dims().get(2).copied().flatten(),
             positions: first.given(7).and_then(|name| self.weight(name)?.first()?.to_owned().try_into().ok()),
             heads: Some(first.int("num_heads").and_then(|heads| u64::try_from(heads).ok()).unwrap_or(1)),
-            layout: Layout::SharedBuffer,
+            layout,
             wiring,
         })
     }
@@ -151,15 +173,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Finds what the other inputs and outputs are for.
-    pub(super) fn wire(&self, mask: Option<&str>, caches: Vec<Cache>) -> Result<Wiring, LoadError> {
+    pub(super) fn wire(
+        &self,
+        mask: Option<&str>,
+        caches: Vec<Cache>,
+        states: Vec<State>,
+    ) -> Result<Wiring, LoadError> {
         let refused = |what: String| refuse::input(what).at(self.path);
         let mask =
             mask.ok_or_else(|| refused("no attention mask gives the lengths of its rows".to_owned()))?;
         let ids = self.ids(mask).ok_or_else(|| refused("no input holds token ids".to_owned()))?;
         let (mut positions, mut logits_wanted) = (None, None);
         for name in self.graph.input.iter().map(|value| value.name.as_str()) {
-            let known = name == ids || name == mask || caches.iter().any(|cache| cache.past == name);
-            if known || !self.inputs.contains_key(name) {
+            let kept = caches.iter().any(|cache| cache.past == name) || states.iter().any(|s| s.past == name);
+            if name == ids || name == mask || kept || !self.inputs.contains_key(name) {
                 continue;
             }
             if positions.is_none() && self.is_int64(name, &[2]) {
@@ -170,7 +197,7 @@ impl<'a> Reader<'a> {
                 return Err(refused(format!("it is not known what its input `{name}` needs")));
             }
         }
-        let logits = self.logits(&caches)?;
+        let logits = self.logits(&caches, &states)?;
         let one_row = self.outputs[logits].dims()[1] == Some(1);
         Ok(Wiring {
             ids: ids.to_owned(),
@@ -180,6 +207,7 @@ impl<'a> Reader<'a> {
             logits_wanted,
             logits: logits.to_owned(),
             caches,
+            states,
         })
     }
 
@@ -198,10 +226,12 @@ impl<'a> Reader<'a> {
         picks.max_by_key(|(table, _): &(i64, _)| *table).map(|(_, picker)| picker)
     }
 
-    /// The one output that is no cache.
-    fn logits(&self, caches: &[Cache]) -> Result<&'a str, LoadError> {
-        let mut rest =
-            self.graph.output.iter().filter(|value| !caches.iter().any(|c| c.present == value.name));
+    /// The one output that is neither cache nor state.
+    fn logits(&self, caches: &[Cache], states: &[State]) -> Result<&'a str, LoadError> {
+        let kept = |name: &String| {
+            caches.iter().any(|cache| cache.present == *name) || states.iter().any(|s| s.present == *name)
+        };
+        let mut rest = self.graph.output.iter().filter(|value| !kept(&value.name));
         match (rest.next(), rest.next()) {
             (Some(logits), None) if logits.dims().len() == 3 => Ok(&logits.name),
             _ => Err(refuse::input("it has no single output of logits".to_owned()).at(self.path)),

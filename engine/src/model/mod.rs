@@ -4,6 +4,7 @@ mod folder;
 mod proto;
 mod graph;
 mod concat;
+mod states;
 mod refuse;
 mod weights;
 mod identity;
@@ -11,7 +12,7 @@ mod identity;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use graph::{Cache, Wiring};
+pub(crate) use graph::{Cache, State, Wiring};
 pub(crate) use identity::{Stamp, changed, digest};
 pub(crate) use refuse::CPU_ONLY;
 
@@ -62,6 +63,9 @@ pub enum Layout {
     SharedBuffer,
     /// Plain attention: each run is given `[batch, heads, past, head_dim]` and returns it with the new tokens behind.
     Concatenated,
+    /// As `SharedBuffer` in some layers; others keep a state of constant size, which holds for all tokens so far and
+    /// cannot be taken back to fewer.
+    Hybrid,
 }
 
 /// Type of a number.

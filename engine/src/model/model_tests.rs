@@ -78,12 +78,64 @@ fn a_graph_that_concatenates_is_understood() {
 }
 
 #[test]
-fn other_layouts_are_refused_with_what_to_use() {
+fn a_graph_with_states_is_understood() {
     let Some(model) = read("models/lfm2/genai") else { return };
-    let message = model.unwrap_err().to_string();
-    for part in ["(CausalConvWithState)", "a model whose layers are all attention", "model.onnx"] {
-        assert!(message.contains(part), "{message}");
+    let model = model.unwrap();
+    // One layer of four has keys and values, the third.
+    assert_eq!((model.layout, model.kv_layers, model.kv_heads, model.head_dim), (Layout::Hybrid, 1, 2, 32));
+    assert_eq!(model.kv_bytes_per_token, 2 * 2 * 32 * 4);
+    assert_eq!(model.wiring.caches[0].past, "past_key_values.2.key");
+    let states: Vec<_> = model.wiring.states.iter().map(|s| (s.past.as_str(), &s.dims[..])).collect();
+    let dims = &[128, 2][..];
+    assert_eq!(states, [("past.0.conv", dims), ("past.1.conv", dims), ("past.3.conv", dims)]);
+    assert_eq!(
+        (model.wiring.states[2].present.as_str(), model.wiring.logits.as_str()),
+        ("present.3.conv", "logits")
+    );
+}
+
+/// What is said of a folder whose graph is altered.
+fn altered(folder: &str, alter: impl FnOnce(&mut proto::GraphProto)) -> Option<String> {
+    let folder = copy(folder, &[])?;
+    let path = folder.path().join("model.onnx");
+    let mut graph = proto::read(&path).unwrap();
+    alter(&mut graph);
+    let model = proto::ModelProto { graph: Some(graph) };
+    std::fs::write(&path, prost::Message::encode_to_vec(&model)).unwrap();
+    Some(message(folder.path()))
+}
+
+#[test]
+fn other_layouts_are_refused_with_what_to_use() {
+    for (folder, operation, other, reason, instead) in [
+        ("lfm2/genai", "CausalConvWithState", "LinearAttention", "(LinearAttention)", "such as LFM2"),
+        ("qwen2/genai", "GroupQueryAttention", "MultiHeadAttention", "are MultiHeadAttention", "builder"),
+        ("qwen2/genai", "GroupQueryAttention", "PagedAttention", "in pages (PagedAttention)", "builder"),
+        ("qwen2/optimum", "Softmax", "If", "one branch for the first run", "text-generation-with-past"),
+        (
+            "qwen2/optimum",
+            "Softmax",
+            "Loop",
+            "keep a state instead of keys and values (Loop)",
+            "such as LFM2",
+        ),
+        ("qwen2/optimum", "Concat", "Add", "does not become an output by concatenation", "builder"),
+    ] {
+        let rename = |graph: &mut proto::GraphProto| {
+            let nodes = graph.node.iter_mut().filter(|node| node.op_type == operation);
+            assert!(nodes.map(|node| other.clone_into(&mut node.op_type)).count() > 0);
+        };
+        let Some(message) = altered(&format!("models/{folder}"), rename) else { return };
+        assert!(message.contains(reason) && message.contains(instead), "{message}");
+        assert!(message.contains("model.onnx"), "{message}");
     }
+}
+
+#[test]
+fn a_state_that_no_output_gives_is_refused() {
+    let drop = |graph: &mut proto::GraphProto| graph.output.retain(|output| output.name != "present.3.conv");
+    let Some(message) = altered("models/lfm2/genai", drop) else { return };
+    assert!(message.contains("a layer keeps its state inside the graph"), "{message}");
 }
 
 /// Bytes of a graph that are replaced by as many others, and what is said of it then.

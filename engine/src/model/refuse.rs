@@ -10,7 +10,8 @@ const BUILDER: &str = "export it with `python -m onnxruntime_genai.models.builde
                        (or -p fp16 -e cuda), or take an onnx-community folder whose graph uses GroupQueryAttention";
 const WINDOW: &str = "export it with `--extra_options windowed_kv_cache=false`";
 const PLAIN: &str = "export it again with an unquantised fp32 or fp16 KV cache";
-const OTHER: &str = "use a model whose layers are all attention, such as Llama, Qwen2, Qwen3, Mistral or Phi";
+const OTHER: &str = "use a model whose layers are all attention, such as Llama, Qwen2, Qwen3, Mistral or \
+                     Phi, or attention and convolutions, such as LFM2";
 
 const MERGED: &str = "take the graph that was exported with a past alone: `--task text-generation-with-past`, or \
                       `decoder_with_past_model.onnx`";
@@ -49,8 +50,13 @@ pub(super) fn lost_cache(past: &str) -> Refused {
 }
 
 /// On a CUDA device, of a graph that runs on the CPU only.
-pub(crate) const CPU_ONLY: &str = "export it with `python -m onnxruntime_genai.models.builder -m MODEL -o FOLDER` and `-p fp16 -e cuda`, or use \
-     `device: cpu`";
+pub(crate) const CPU_ONLY: &str = "use `device: cpu`; on CUDA, graphs run whose layers are all GroupQueryAttention: \
+                                   `python -m onnxruntime_genai.models.builder` with `-p fp16 -e cuda` makes them";
+
+/// The state of a layer is not an input and an output of the graph.
+pub(super) fn inner_state() -> Refused {
+    Refused::new("a layer keeps its state inside the graph", OTHER)
+}
 
 /// An input or output that is not understood.
 pub(super) fn input(what: String) -> Refused {
@@ -90,16 +96,10 @@ pub(super) fn layout(graph: &GraphProto, layers: &[&NodeProto]) -> Result<(), Re
     layers.iter().try_for_each(|layer| attention(layer))
 }
 
-/// Operations that carry a state from token to token.
-const STATES: &[&str] = &[
-    "CausalConvWithState",
-    "VarlenCausalConvWithState",
-    "LinearAttention",
-    "GatedDeltaNet",
-    "LinearAttentionGate",
-    "Loop",
-    "Scan",
-];
+/// Operations that carry a state from token to token, and of which it is not shown that parts of a prompt give the same
+/// as the whole.
+const STATES: &[&str] =
+    &["VarlenCausalConvWithState", "LinearAttention", "GatedDeltaNet", "LinearAttentionGate", "Loop", "Scan"];
 
 fn attention(layer: &NodeProto) -> Result<(), Refused> {
     if layer.int("sliding_window_cache").unwrap_or(0) != 0 {

@@ -32,6 +32,7 @@ fn model(vocab: u32, last_only: bool) -> Model {
             logits: name("c"),
             last_only,
             caches: Vec::new(),
+            states: Vec::new(),
         },
     }
 }

@@ -9,12 +9,13 @@ use crate::memory::Holdings;
 use crate::model::Model;
 
 /// Folders of fp32 models, and their truth.
-const MODELS: [(&str, &str); 5] = [
+const MODELS: [(&str, &str); 6] = [
     ("qwen2/genai", "qwen2"),
     ("qwen2/community-gqa", "qwen2"),
     ("qwen2/optimum", "qwen2"),
     ("llama/genai", "llama"),
     ("llama/optimum", "llama"),
+    ("lfm2/genai", "lfm2"),
 ];
 
 fn variable(name: &str) -> Option<String> {

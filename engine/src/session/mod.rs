@@ -78,6 +78,12 @@ pub(crate) trait Session {
         Ok(())
     }
 
+    /// Whether a row can be taken back to fewer tokens than it holds, or copied in part. Where not, `past` and the end of
+    /// a copy are always all that the row holds, or nothing.
+    fn rewinds(&self) -> bool {
+        true
+    }
+
     /// Tokens that one prefill takes at most.
     fn chunk(&self) -> usize;
 

@@ -5,49 +5,33 @@
 mod arena;
 mod environment;
 mod grow;
+mod load;
 mod scratch;
+mod states;
 mod value;
 
 use std::ffi::CString;
-use std::path::Path;
+use std::ops::Range;
 use std::sync::Arc;
 
-use ort::ep::{self, ArenaExtendStrategy};
 use ort::memory::MemoryInfo;
 use ort::session::{IoBinding, RunOptions};
 use ort::value::TensorElementType;
 
+pub(crate) use self::load::{Loaded, Plan};
+
 use self::arena::Hold;
-use self::environment::{builder, environment};
-use self::grow::Growing;
-use self::value::{bind_input, bind_output, borrow, element, memory_info};
-use super::buffers::{self, Buffers};
+use self::states::States;
+use self::value::{bind_input, bind_output, borrow, element};
+use super::buffers::Buffers;
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
-use crate::cache::{Device, Host, Place, Shape, Store, StoreError};
-use crate::error::LoadError;
+use crate::cache::{Place, Shape, Store};
 use crate::memory::Holdings;
-use crate::model::{Element, Layout, Model};
+use crate::model::Element;
 
 /// The arena may hold this much more for later runs than it needs, in bytes, before it is told to give it back.
 const SLACK: u64 = 32 << 20;
-
-/// What to load, and how large.
-#[derive(Debug)]
-pub(crate) struct Plan<'a> {
-    pub(crate) runtime: &'a Path,
-    pub(crate) model: &'a Model,
-    pub(crate) threads: Option<u32>,
-    /// The ordinal of a CUDA device; `None`: the CPU.
-    pub(crate) cuda: Option<u32>,
-}
-
-/// A model whose weights are loaded, still without KV memory.
-pub(crate) struct Loaded {
-    arena: Option<Hold>,
-    session: ort::session::Session,
-    cuda: Option<u32>,
-}
 
 /// A loaded model with its KV memory. Fields are dropped in this order: bindings and allocator before the session that
 /// they belong to, the session before the memory that it was given.
@@ -64,6 +48,7 @@ pub(crate) struct Onnx {
     /// A run with these gives the arena's free memory back.
     shrink: RunOptions,
     store: Box<dyn Store>,
+    states: States,
     buffers: Buffers,
     /// The number of logits wanted of each row, for graphs that ask.
     one: Box<i64>,
@@ -82,7 +67,7 @@ pub(crate) struct Onnx {
 /// Rows of the KV cache, bound, and the shape that the other inputs were bound with.
 struct View {
     binding: IoBinding,
-    rows: usize,
+    rows: Range<usize>,
     bound: Option<(usize, usize)>,
 }
 
@@ -93,91 +78,6 @@ impl Interrupt for Stop {
     fn set(&self, on: bool) {
         // Setting a flag fails only where the options are gone, and these are not.
         drop(if on { self.0.terminate() } else { self.0.unterminate() });
-    }
-}
-
-impl Loaded {
-    /// Loads the weights.
-    pub(crate) fn load(plan: &Plan<'_>) -> Result<Self, LoadError> {
-        let environment = environment(plan.runtime)?;
-        let path = &plan.model.file;
-        let refused =
-            |e: &dyn std::fmt::Display| LoadError::Session { path: path.clone(), reason: e.to_string() };
-        let mut builder = builder(&environment, plan.threads).map_err(|e| refused(&e))?;
-        if let Some(ordinal) = plan.cuda {
-            let provider = ep::CUDA::default()
-                .with_device_id(i32::try_from(ordinal).unwrap_or(i32::MAX))
-                .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-                .build()
-                .error_on_failure();
-            builder = builder.with_execution_providers([provider]).map_err(|e| LoadError::Device {
-                device: format!("cuda:{ordinal}"),
-                reason: format!(
-                    "{}; it takes onnxruntime-gpu, a CUDA 13 driver and CUDA's cudart, cublas and curand",
-                    e.to_string().trim_end_matches('.')
-                ),
-            })?;
-        }
-        let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
-        let arena = memory_info(plan.cuda).ok().and_then(|memory| Hold::new(&session, memory));
-        Ok(Self { arena, session, cuda: plan.cuda })
-    }
-
-    /// Takes KV memory and tries the model once, so that a graph which does not do what it says is found now. Tells
-    /// what is in memory then.
-    pub(crate) fn session(
-        self,
-        model: &Model,
-        slots: u32,
-        context: u32,
-    ) -> Result<(Box<dyn Session>, Holdings), LoadError> {
-        let base = self.with_memory(model, slots, context)?;
-        let holdings = base.holdings(model.weights_bytes);
-        let (mut session, holdings): (Box<dyn Session>, _) = match model.layout {
-            Layout::SharedBuffer => (Box::new(base), holdings),
-            Layout::Concatenated => {
-                let growing = Growing::new(base, context)
-                    .map_err(|e| LoadError::Session { path: model.file.clone(), reason: e.to_string() })?;
-                let holdings = growing.holdings(holdings);
-                (Box::new(growing), holdings)
-            }
-        };
-        let tried = warm_up(&mut *session, context as usize);
-        tried.map_err(|e| LoadError::Session { path: model.file.clone(), reason: e.to_string() })?;
-        Ok((session, holdings))
-    }
-
-    fn with_memory(self, model: &Model, slots: u32, context: u32) -> Result<Onnx, LoadError> {
-        let (slots, context) = (slots as usize, context as usize);
-        let refused = |reason: String| LoadError::Session { path: model.file.clone(), reason };
-        let shape = Shape::new(model, slots, context);
-        let device = || self.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"));
-        let store = store(shape.clone(), self.cuda)
-            .map_err(|e| LoadError::Device { device: device(), reason: e.to_string() })?;
-        let names = Names::new(&model.wiring).map_err(|e| refused(e.to_string()))?;
-        let options = RunOptions::new().map_err(|e| refused(e.to_string()))?;
-        Ok(Onnx {
-            loaded: self.arena.as_ref().map_or(0, |arena| arena.read().in_use),
-            arena: self.arena,
-            slack: 0,
-            shrink: shrink(self.cuda).map_err(|e| refused(e.to_string()))?,
-            decode: (0..slots).map(|_| None).collect(),
-            prefill: (0..slots).map(|_| None).collect(),
-            session: self.session,
-            options: Arc::new(Stop(options)),
-            store,
-            buffers: Buffers::new(model, slots, context),
-            one: Box::new(1),
-            names,
-            kv_type: element(model.kv_type),
-            logits_type: model.logits_type,
-            vocab: model.vocab as usize,
-            memory: memory_info(self.cuda).map_err(|e| refused(e.to_string()))?,
-            host: memory_info(None).map_err(|e| refused(e.to_string()))?,
-            shape,
-            chunk: buffers::chunk(model, context),
-            rebind: self.cuda.is_some(),
-        })
     }
 }
 
@@ -192,7 +92,7 @@ impl Onnx {
         Holdings {
             weights,
             // Buffers of a run are in main memory, which is not what a CUDA device is short of.
-            buffers: if on_device.is_some() { 0 } else { self.buffers.bytes() },
+            buffers: if on_device.is_some() { 0 } else { self.buffers.bytes() + self.states.bytes() },
             kv_upfront: on_device,
             arena: self.arena.as_ref().map(Hold::share),
             arena_loaded: self.loaded,
@@ -212,6 +112,8 @@ impl Onnx {
             bind_output(&mut binding, present, &value)?;
         }
         self.bind_wanted(&mut binding)?;
+        let rows = first..first + rows;
+        self.states.bind(&mut binding, (&self.names, &self.host), &rows)?;
         Ok(View { binding, rows, bound: None })
     }
 
@@ -256,7 +158,7 @@ impl Onnx {
             return Ok(());
         }
         view.bound = None;
-        let rows = view.rows;
+        let rows = view.rows.len();
         self.bind_inputs(&mut view.binding, (rows, tokens), width)?;
         let logits = if self.names.last_only { 1 } else { tokens };
         let bytes = rows * logits * self.vocab * self.logits_type.bytes();
@@ -277,6 +179,7 @@ impl Onnx {
         self.bind(view, tokens, width)?;
         // Outputs are bound by hand, so nothing comes back that would have to be collected.
         self.session.run_binding_with_options(&view.binding, &self.options.0)?;
+        self.states.advance(&view.rows);
         Ok(())
     }
 }
@@ -284,6 +187,9 @@ impl Onnx {
 impl Session for Onnx {
     fn prefill(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
         let width = self.buffers.prefill(past, tokens, self.names.last_only);
+        if past == 0 {
+            self.states.clear(row);
+        }
         let mut view = match self.prefill[row].take() {
             Some(view) => view,
             None => self.view(row, 1).map_err(|e| failed(&e))?,
@@ -309,11 +215,15 @@ impl Session for Onnx {
     }
 
     fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<(), RunError> {
-        self.store.swap(a, b, tokens).map_err(|e| RunError(e.to_string()))
+        self.store.swap(a, b, tokens).map_err(|e| RunError(e.to_string()))?;
+        self.states.swap(a, b);
+        Ok(())
     }
 
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError> {
-        self.store.copy(source, target, from, to).map_err(|e| RunError(e.to_string()))
+        self.store.copy(source, target, from, to).map_err(|e| RunError(e.to_string()))?;
+        self.states.copy(source, target);
+        Ok(())
     }
 
     fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), RunError> {
@@ -342,6 +252,10 @@ impl Session for Onnx {
         Ok(())
     }
 
+    fn rewinds(&self) -> bool {
+        self.states.is_empty()
+    }
+
     fn chunk(&self) -> usize {
         self.chunk
     }
@@ -349,29 +263,6 @@ impl Session for Onnx {
     fn interrupt(&self) -> Arc<dyn Interrupt> {
         self.options.clone()
     }
-}
-
-fn warm_up(session: &mut dyn Session, context: usize) -> Result<(), RunError> {
-    session.prefill(0, 0, &[0])?;
-    if context > 1 {
-        session.decode(&[Step { token: 0, past: 1 }])?;
-    }
-    session.release(0, 0, context);
-    Ok(())
-}
-
-fn shrink(cuda: Option<u32>) -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    let arena = cuda.map_or_else(|| "cpu:0".to_owned(), |ordinal| format!("gpu:{ordinal}"));
-    options.set("memory.enable_memory_arena_shrinkage", arena)?;
-    Ok(options)
-}
-
-fn store(shape: Shape, cuda: Option<u32>) -> Result<Box<dyn Store>, StoreError> {
-    Ok(match cuda {
-        None => Box::new(Host::new(shape)?),
-        Some(ordinal) => Box::new(Device::new(shape, ordinal)?),
-    })
 }
 
 fn failed(error: &ort::Error) -> RunError {
