@@ -156,6 +156,27 @@ fn rows_go_on_as_what_they_hold_now() {
     }
 }
 
+/// A run that is ended, or that fails, leaves a row as it was.
+#[test]
+fn a_run_that_is_ended_changes_nothing() {
+    let Some(models) = models() else { return };
+    for (folder, name) in MODELS {
+        let mut session = load(&models.join(folder));
+        let (prompt, greedy) = &truth(&models, name)[3];
+        let (front, back) = prompt.split_at(200);
+        session.prefill(0, 0, front).unwrap();
+        let interrupt = session.interrupt();
+        interrupt.set(true);
+        assert!(session.prefill(0, 200, back).is_err());
+        assert!(session.decode(&[Step { token: 5, past: 200 }]).is_err());
+        interrupt.set(false);
+        // No such token.
+        assert!(session.prefill(0, 200, &[back[0], 1 << 20]).is_err());
+        session.prefill(0, 200, back).unwrap();
+        assert_eq!(likeliest(&*session, 0), greedy[0], "{folder}");
+    }
+}
+
 /// The blocks of a growing cache are on the account while they are held, and given back when nothing runs.
 #[test]
 fn blocks_are_accounted_for_and_given_back() {
