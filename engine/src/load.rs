@@ -13,13 +13,16 @@ use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
 use crate::grammar::Grammars;
 use crate::memory::{self, Budget, Holdings, Ledger, Limits, Meter, Wish};
-use crate::model::{self, Element, Model};
+use crate::model::{self, Element, Layout, Model};
 use crate::session::{Loaded, Plan, Session};
 use crate::text::Text;
 use crate::worker::{Board, Command, Current, Facts, Life, Worker};
 
 /// Places in the worker's channel beside one for each slot: for a shutdown, and for whoever asks something else.
 const KEPT_PLACES: usize = 2;
+
+/// Runs over a cache that grows hold it up to three times more: as past and as present, each with padding.
+const COPIES: u64 = 3;
 
 /// A model with its thread.
 pub(crate) struct Running {
@@ -127,6 +130,14 @@ struct Ready {
 
 fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, LoadError> {
     let model = Model::read(candidate.folder)?;
+    if candidate.cuda.is_some() && model.layout != Layout::SharedBuffer {
+        return Err(LoadError::Unsupported {
+            path: model.file,
+            reason: "its layers do not all keep their cache in GroupQueryAttention, and others run on the CPU only"
+                .to_owned(),
+            instead: model::CPU_ONLY,
+        });
+    }
     if candidate.cuda.is_some() && model.kv_type == Element::F32 {
         return Err(LoadError::Unsupported {
             path: model.file,
@@ -184,26 +195,27 @@ fn prepare(
     // What the device holds before the model does is not the model's.
     let ledger = Ledger::of(cuda, 0);
     let loaded = Loaded::load(&plan)?;
+    let free = cuda.map_or_else(memory::available, device::free);
+    let growing = model.layout == Layout::Concatenated;
     let limits = Limits::decide(&Wish {
         memory: config.memory,
         context: config.context,
         slots: config.slots,
         per_token: model.kv_bytes_per_token,
         model_context: model.context_length,
-        free: cuda.map_or_else(memory::available, device::free),
+        free: if growing { free.map(|free| free / (1 + COPIES)) } else { free },
         upfront: cuda.is_some(),
     })?;
-    let session = loaded.with_memory(model, config.slots, limits.context)?;
+    let (session, holdings) = loaded.session(model, config.slots, limits.context)?;
     let per_token = model.kv_bytes_per_token;
     let budget = Budget::new(limits.bytes, per_token, limits.context, config.slots, config.queue);
-    let holdings = session.holdings(model.weights_bytes);
     let ledger = ledger.or_else(|| Ledger::of(cuda, holdings.known())).unwrap_or_default();
     let meter = Meter::new(budget.clone(), holdings, ledger);
     let board = Arc::new(Board::new(config.slots, limits.context, meter.kv_used()));
     let facts = Facts { eos: model.eos.clone(), kv_bytes_per_token: per_token };
     let again = again(config.clone(), cuda, model.clone(), limits.context);
     let life = Life::new(config.keep_alive, Box::new(again));
-    let worker = Worker::new(Box::new(session), orders, board.clone(), budget.clone(), (facts, life));
+    let worker = Worker::new(session, orders, board.clone(), budget.clone(), (facts, life));
     let worker = worker.metered(&meter);
     let (chains, current) = (worker.chains(), worker.current());
     Ok((worker, Ready { limits, budget, meter, board, chains, current }))
@@ -221,8 +233,6 @@ fn again(
             return Err(LoadError::Changed { path });
         }
         let plan = Plan { runtime: &config.onnxruntime, model: &model, threads: config.threads, cuda };
-        let session = Loaded::load(&plan)?.with_memory(&model, config.slots, context)?;
-        let holdings = session.holdings(model.weights_bytes);
-        Ok((Box::new(session), holdings))
+        Loaded::load(&plan)?.session(&model, config.slots, context)
     }
 }

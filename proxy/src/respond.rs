@@ -331,7 +331,10 @@ pub fn checkpoint(error: &CheckpointError) -> Fault {
     let fault = |status, code| Fault::new(status, code, error);
     match error {
         CheckpointError::NoSlot { .. } => fault(StatusCode::NOT_FOUND, "unknown_slot").at("slot"),
-        CheckpointError::Short { .. } => fault(StatusCode::BAD_REQUEST, "invalid_value").at("tokens"),
+        CheckpointError::Short { .. } | CheckpointError::Whole { .. } => {
+            fault(StatusCode::BAD_REQUEST, "invalid_value").at("tokens")
+        }
+        CheckpointError::States => fault(StatusCode::BAD_REQUEST, "unsupported_by_model"),
         CheckpointError::NotResident { .. } | CheckpointError::Busy { .. } => {
             fault(StatusCode::CONFLICT, "slot_busy")
         }

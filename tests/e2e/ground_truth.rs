@@ -24,6 +24,21 @@ fn qwen2_fp16() {
     equals_truth("qwen2/genai-fp16-cuda", "qwen2");
 }
 
+#[test]
+fn qwen2_optimum() {
+    equals_truth("qwen2/optimum", "qwen2");
+}
+
+#[test]
+fn llama_optimum() {
+    equals_truth("llama/optimum", "llama");
+}
+
+#[test]
+fn lfm2_genai() {
+    equals_truth("lfm2/genai", "lfm2");
+}
+
 fn equals_truth(folder: &str, truth: &str) {
     let (Some(model), Some(truth)) =
         (shared(&format!("models/{folder}")), shared(&format!("models/truth/{truth}.json")))
@@ -36,6 +51,13 @@ fn equals_truth(folder: &str, truth: &str) {
     let cases = truth["cases"].as_array().expect("the truth has cases");
     let half = folder.contains("fp16");
     for case in cases {
+        check(&sidecar, case, half);
+    }
+    // A second turn after the answer, and a prompt whose middle is gone: each goes on from what is held, or does not.
+    let extra = truth["extra"].as_array().expect("the truth has more cases");
+    for case in extra {
+        let base = cases.iter().find(|base| base["id"] == case["base"]).expect("it names another case");
+        check(&sidecar, base, half);
         check(&sidecar, case, half);
     }
     // The same again, four conversations at a time, each under other neighbours than before.

@@ -6,17 +6,26 @@ use super::SlotId;
 
 /// The tokens of each slot. Each has a lock of its own, held for one comparison at most. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Chains(Arc<[Mutex<Vec<u32>>]>);
+pub(crate) struct Chains {
+    slots: Arc<[Mutex<Vec<u32>>]>,
+    /// A chain is of use as a whole or not at all.
+    whole: bool,
+}
 
 impl Chains {
     /// Empty chains for `count` slots.
     pub(super) fn new(count: usize) -> Self {
-        Self((0..count).map(|_| Mutex::default()).collect())
+        Self { slots: (0..count).map(|_| Mutex::default()).collect(), whole: false }
+    }
+
+    /// For memory that cannot be taken back to fewer tokens.
+    pub(super) fn whole(self) -> Self {
+        Self { whole: true, ..self }
     }
 
     /// A slot's chain.
     pub(super) fn get(&self, slot: SlotId) -> MutexGuard<'_, Vec<u32>> {
-        self.0[slot].lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tokens that a slot's chain and `tokens` begin with alike.
@@ -24,20 +33,29 @@ impl Chains {
         self.get(slot).iter().zip(tokens).take_while(|(held, token)| held == token).count()
     }
 
+    /// Tokens that a prompt which begins with `tokens` can take from a slot.
+    pub(super) fn usable(&self, slot: SlotId, tokens: &[u32]) -> usize {
+        if self.whole {
+            let chain = self.get(slot);
+            return if tokens.starts_with(&chain) { chain.len() } else { 0 };
+        }
+        self.common(slot, tokens)
+    }
+
     /// What a slot holds; `None` where there is no such slot.
     pub(crate) fn copy(&self, slot: SlotId) -> Option<Vec<u32>> {
-        (slot < self.0.len()).then(|| self.get(slot).clone())
+        (slot < self.slots.len()).then(|| self.get(slot).clone())
     }
 
     /// A slot whose conversation begins with `tokens`.
     pub(crate) fn holder(&self, tokens: &[u32]) -> Option<SlotId> {
-        (0..self.0.len()).find(|&slot| self.get(slot).starts_with(tokens))
+        (0..self.slots.len()).find(|&slot| self.get(slot).starts_with(tokens))
     }
 
     /// Tokens of a prompt that some slot holds, its last token excepted: that one is always computed.
     pub(crate) fn prefix(&self, prompt: &[u32]) -> usize {
         let usable = &prompt[..prompt.len().saturating_sub(1)];
-        (0..self.0.len()).map(|slot| self.common(slot, usable)).max().unwrap_or(0)
+        (0..self.slots.len()).map(|slot| self.usable(slot, usable)).max().unwrap_or(0)
     }
 }
 
@@ -52,6 +70,18 @@ mod tests {
         chains.get(2).extend([1, 2, 3, 4]);
         for (prompt, held) in
             [(&[1, 2, 3, 9][..], 3), (&[1, 2, 3, 4, 5], 4), (&[1, 2, 3, 4], 3), (&[9, 2], 0), (&[], 0)]
+        {
+            assert_eq!(chains.prefix(prompt), held, "{prompt:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_taken_back_whole_chains_count() {
+        let chains = Chains::new(3).whole();
+        chains.get(0).extend([1, 2]);
+        chains.get(2).extend([1, 2, 3, 4]);
+        for (prompt, held) in
+            [(&[1, 2, 3, 9][..], 2), (&[1, 2, 3, 4, 5], 4), (&[1, 2, 3, 4], 2), (&[1, 2], 0), (&[], 0)]
         {
             assert_eq!(chains.prefix(prompt), held, "{prompt:?}");
         }

@@ -212,8 +212,8 @@ impl Store for Device {
         self.runtime.check("reading KV memory of the CUDA device", status)
     }
 
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), StoreError> {
-        let target = self.buffers[place.strip].wrapping_byte_add(self.shape.offset(place));
+    fn write(&mut self, place: Place, at: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        let target = self.buffers[place.strip].wrapping_byte_add(self.shape.offset(place) + at);
         // SAFETY: as above.
         let status =
             unsafe { (self.runtime.copy)(target, bytes.as_ptr().cast(), bytes.len(), HOST_TO_DEVICE) };

@@ -108,8 +108,8 @@ impl Store for Host {
         Ok(())
     }
 
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), StoreError> {
-        let at = self.shape.offset(place);
+    fn write(&mut self, place: Place, at: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        let at = self.shape.offset(place) + at;
         self.buffers[place.strip][at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
@@ -136,7 +136,8 @@ impl Store for Host {
     }
 }
 
-fn reserve(bytes: usize) -> Result<MmapMut, StoreError> {
+/// Address space whose pages are zeros until they are written to.
+pub(crate) fn reserve(bytes: usize) -> Result<MmapMut, StoreError> {
     let map = MmapOptions::new().len(bytes.max(PAGE)).no_reserve_swap().map_anon();
     map.map_err(|e| failed("reserving address space for the KV cache", &e))
 }

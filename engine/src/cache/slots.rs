@@ -76,6 +76,11 @@ impl Slots {
         }
     }
 
+    /// Slots whose conversations are of use as a whole or not at all.
+    pub(crate) fn whole(self) -> Self {
+        Self { chains: self.chains.whole(), ..self }
+    }
+
     /// What the slots hold, for others to read.
     pub(crate) fn chains(&self) -> Chains {
         self.chains.clone()
@@ -85,7 +90,7 @@ impl Slots {
     /// or the longest unused one, with what any other slot holds of the prompt. At least the last token of a prompt
     /// is left to compute, since its logits are needed.
     pub(crate) fn pick(&self, prompt: &[u32]) -> Option<Picked> {
-        let shared = |id: SlotId| self.chains.common(id, &prompt[..prompt.len().saturating_sub(1)]);
+        let shared = |id: SlotId| self.chains.usable(id, &prompt[..prompt.len().saturating_sub(1)]);
         let idle = || (0..self.slots.len()).filter(|&id| !self.slots[id].busy);
         let goes_on = |&id: &SlotId| 2 * shared(id) >= self.slots[id].tokens && shared(id) > 0;
         if let Some(slot) = idle().filter(goes_on).max_by_key(|&id| shared(id)) {
@@ -105,7 +110,7 @@ impl Slots {
 
     /// As [`pick`](Self::pick), for a prompt that nobody waits for: no conversation is pushed out for it.
     pub(crate) fn pick_spare(&self, prompt: &[u32]) -> Option<Picked> {
-        let shared = |id: SlotId| self.chains.common(id, &prompt[..prompt.len().saturating_sub(1)]);
+        let shared = |id: SlotId| self.chains.usable(id, &prompt[..prompt.len().saturating_sub(1)]);
         let idle = || (0..self.slots.len()).filter(|&id| !self.slots[id].busy);
         let whole = |&id: &SlotId| self.slots[id].tokens > 0 && shared(id) == self.slots[id].tokens;
         if let Some(slot) = idle().filter(whole).max_by_key(|&id| shared(id)) {

@@ -31,6 +31,19 @@ fn the_last_token_is_always_computed() {
 }
 
 #[test]
+fn where_nothing_is_taken_back_only_whole_conversations_go_on() {
+    let slots = holding(&[&[1, 2], &[1, 2, 3, 4, 5], &[]]).whole();
+    assert_eq!(slots.pick(&[1, 2, 3, 4, 5, 6]), picked(1, 5, None));
+    // The longer one shares three tokens, of which nothing can be made.
+    assert_eq!(slots.pick(&[1, 2, 3, 9]), picked(0, 2, None));
+    assert_eq!(slots.pick(&[1, 2]), picked(2, 0, None));
+    let mut slots = holding(&[&[], &[]]).whole();
+    slots.start(0, &[1, 2, 3, 4], 4, 10);
+    assert_eq!(slots.pick(&[1, 2, 3, 9]), picked(1, 0, None));
+    assert_eq!(slots.pick(&[1, 2, 3, 4, 9]), picked(1, 0, Some((0, 4))));
+}
+
+#[test]
 fn a_short_prefix_is_copied_rather_than_a_long_conversation_lost() {
     let long: Vec<u32> = (0..100).collect();
     let slots = holding(&[&long, &[]]);

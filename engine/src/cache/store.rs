@@ -34,8 +34,8 @@ pub(crate) trait Store {
     /// Reads the first bytes of one head of a row.
     fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), StoreError>;
 
-    /// Writes the first bytes of one head of a row.
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), StoreError>;
+    /// Writes bytes of one head of a row, from the byte `at` on.
+    fn write(&mut self, place: Place, at: usize, bytes: &[u8]) -> Result<(), StoreError>;
 
     /// Bytes that were taken in advance; `None` where memory is taken as it is written to.
     fn bytes(&self) -> Option<u64> {

@@ -49,6 +49,7 @@ impl Engine {
     /// Saves the keys and values of a conversation that some slot holds, wholly or as its beginning. The file is
     /// replaced as a whole or not at all. Requests run on meanwhile.
     pub fn save(&self, tokens: &[u32], path: &Path) -> Result<CheckpointInfo, CheckpointError> {
+        self.keys_and_values_alone()?;
         let strips = Shape::strips(self.model());
         if tokens.is_empty() || self.0.chains.holder(tokens).is_none() {
             return Err(CheckpointError::NotResident { tokens: tokens.len() });
@@ -66,8 +67,10 @@ impl Engine {
     }
 
     /// Puts a saved conversation into an idle slot, the longest unused one where none is empty: a prompt that begins
-    /// with it is then computed from its end on. A file that is damaged, or that another model made, is refused.
+    /// with it is then computed from its end on. A file that is damaged, or that another model made, is refused, and so
+    /// is every file where layers keep states.
     pub fn restore(&self, path: &Path) -> Result<Restored, CheckpointError> {
+        self.keys_and_values_alone()?;
         let checkpoint = Opened::open(path, &self.identity()?, &Shape::strips(self.model()))?;
         let tokens = u32::try_from(checkpoint.tokens().len()).unwrap_or(u32::MAX);
         let slot = self.ask(move |worker| worker.restore(&checkpoint))??;
@@ -84,6 +87,11 @@ impl Engine {
     /// Forgets what an idle slot holds. Returns how many tokens that were.
     pub fn erase(&self, slot: u32) -> Result<u32, CheckpointError> {
         self.ask(move |worker| worker.erase(slot))?
+    }
+
+    /// Refuses models of which a checkpoint would hold only a part.
+    fn keys_and_values_alone(&self) -> Result<(), CheckpointError> {
+        if self.model().wiring.states.is_empty() { Ok(()) } else { Err(CheckpointError::States) }
     }
 
     /// The digest of the model's files, computed once.

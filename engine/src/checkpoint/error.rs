@@ -43,6 +43,25 @@ pub enum CheckpointError {
         /// Tokens held.
         held: u32,
     },
+    /// The model's states hold for all tokens of the slot, not for fewer.
+    #[error(
+        "{asked} tokens are asked for, slot {slot} holds {held}, and this model's states cannot be taken back to fewer: \
+         ask for all {held}, or send the shorter prompt to have it computed"
+    )]
+    Whole {
+        /// The slot.
+        slot: u32,
+        /// Tokens asked for.
+        asked: u32,
+        /// Tokens held.
+        held: u32,
+    },
+    /// The model keeps more than keys and values.
+    #[error(
+        "checkpoints hold keys and values, and some layers of this model keep a state instead: send the conversation \
+         again to have it computed"
+    )]
+    States,
     /// It does not fit beside what runs.
     #[error(
         "{tokens} tokens need {needed} bytes of KV cache, {reserved} of {limit} are reserved and a conversation has at \

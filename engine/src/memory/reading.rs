@@ -26,7 +26,8 @@ pub struct MemoryReading {
     pub kv_reserved: u64,
     /// All that the KV cache may take.
     pub kv_limit: u64,
-    /// In use for runs: token ids, masks, logits, and what the runtime has handed out.
+    /// In use for runs: token ids, masks, logits, states of layers without keys and values, the blocks that growing
+    /// caches are run as, and what the runtime has handed out.
     pub workspace: u64,
     /// Held by the runtime's allocator for later runs.
     pub slack: u64,

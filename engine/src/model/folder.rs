@@ -64,6 +64,24 @@ impl Folder {
         number(&self.genai, "/model/context_length").or_else(|| self.number("max_position_embeddings"))
     }
 
+    /// Query heads of a layer.
+    pub(super) fn query_heads(&self) -> Option<u64> {
+        number(&self.genai, "/model/decoder/num_attention_heads")
+            .or_else(|| self.number("num_attention_heads"))
+    }
+
+    /// Tokens up to which rotary factors hold that are traced into a graph of plain operations: longrope has other
+    /// ones beyond, which such a graph does not switch to.
+    pub(super) fn fixed_rope(&self) -> Option<u64> {
+        let kind = |name: &str| self.config["rope_scaling"][name].as_str();
+        match kind("rope_type").or_else(|| kind("type")) {
+            Some("longrope" | "su") => self
+                .number("original_max_position_embeddings")
+                .or_else(|| self.number("rope_scaling/original_max_position_embeddings")),
+            _ => None,
+        }
+    }
+
     /// Size of the vocabulary.
     pub(super) fn vocab(&self) -> Option<u64> {
         number(&self.genai, "/model/vocab_size").or_else(|| self.number("vocab_size"))

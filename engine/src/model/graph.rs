@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::proto::{GraphProto, NodeProto, ValueInfoProto};
-use super::refuse;
+use super::{Layout, refuse};
 use crate::error::LoadError;
 
 /// ONNX's number for int64.
@@ -12,7 +12,7 @@ const INT64: i32 = 7;
 /// Heads, and numbers of a head, at most: more is no model but a damaged file.
 const MOST: u64 = 1 << 16;
 
-/// Names and shapes of a graph whose caches are shared buffers of `GroupQueryAttention`.
+/// Names and shapes of a graph's inputs and outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wiring {
     /// Token ids, int64 `[batch, tokens]`.
@@ -29,6 +29,26 @@ pub(crate) struct Wiring {
     pub(crate) last_only: bool,
     /// Keys and values of each layer.
     pub(crate) caches: Vec<Cache>,
+    /// States of layers that keep no keys and values.
+    pub(crate) states: Vec<State>,
+}
+
+/// What a layer carries from token to token, `[batch, dims..]`, however many there were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    /// The graph's input.
+    pub(crate) past: String,
+    /// The graph's output, in other memory.
+    pub(crate) present: String,
+    /// Sizes of one row.
+    pub(crate) dims: Vec<usize>,
+}
+
+impl State {
+    /// Numbers of one row.
+    pub(crate) fn numbers(&self) -> usize {
+        self.dims.iter().product()
+    }
 }
 
 /// One side (keys or values) of a layer's cache, `[batch, heads, tokens, head_dim]`.
@@ -36,7 +56,7 @@ pub(crate) struct Wiring {
 pub(crate) struct Cache {
     /// The graph's input.
     pub(crate) past: String,
-    /// The graph's output; the same memory.
+    /// The graph's output: the same memory, or the past with the new tokens behind it.
     pub(crate) present: String,
     /// Heads of keys and values.
     pub(crate) heads: usize,
@@ -56,17 +76,18 @@ pub(super) struct Found {
     pub(super) vocab: Option<u64>,
     /// Positions that the rotary tables hold, where they are weights.
     pub(super) positions: Option<u64>,
-    /// Query heads.
-    pub(super) heads: u64,
+    /// Query heads, where the graph tells.
+    pub(super) heads: Option<u64>,
+    pub(super) layout: Layout,
 }
 
 /// A graph with its indexes.
 pub(super) struct Reader<'a> {
-    graph: &'a GraphProto,
-    path: &'a Path,
+    pub(super) graph: &'a GraphProto,
+    pub(super) path: &'a Path,
     makers: HashMap<&'a str, &'a NodeProto>,
-    inputs: HashMap<&'a str, &'a ValueInfoProto>,
-    outputs: HashMap<&'a str, &'a ValueInfoProto>,
+    pub(super) inputs: HashMap<&'a str, &'a ValueInfoProto>,
+    pub(super) outputs: HashMap<&'a str, &'a ValueInfoProto>,
 }
 
 impl<'a> Reader<'a> {
@@ -84,20 +105,25 @@ impl<'a> Reader<'a> {
         let layers: Vec<_> =
             self.graph.node.iter().filter(|node| node.op_type == "GroupQueryAttention").collect();
         refuse::layout(self.graph, &layers).map_err(|refused| refused.at(self.path))?;
-        let first = layers[0];
+        let Some(first) = layers.first().copied() else { return self.concatenated() };
         let mut caches = Vec::with_capacity(2 * layers.len());
         for layer in &layers {
             caches.push(self.cache(layer, 3, 1, head_dim)?);
             caches.push(self.cache(layer, 4, 2, head_dim)?);
         }
-        let wiring = self.wire(first, caches)?;
+        let lengths = first.given(5).map(|name| self.sources(name)).unwrap_or_default();
+        let mask = lengths.into_iter().find(|name| self.is_int64(name, &[2]));
+        let states = self.states(&caches[0].past)?;
+        let layout = if states.is_empty() { Layout::SharedBuffer } else { Layout::Hybrid };
+        let wiring = self.wire(mask, caches, states)?;
         let logits = self.outputs[wiring.logits.as_str()];
         Ok(Found {
             cache_element: self.inputs[wiring.caches[0].past.as_str()].element(),
             logits_element: logits.element(),
             vocab: logits.dims().get(2).copied().flatten(),
             positions: first.given(7).and_then(|name| self.weight(name)?.first()?.to_owned().try_into().ok()),
-            heads: first.int("num_heads").and_then(|heads| u64::try_from(heads).ok()).unwrap_or(1),
+            heads: Some(first.int("num_heads").and_then(|heads| u64::try_from(heads).ok()).unwrap_or(1)),
+            layout,
             wiring,
         })
     }
@@ -115,10 +141,21 @@ impl<'a> Reader<'a> {
         let (Some(past), Some(present)) = (past, present) else {
             return Err(refuse::inner_cache().at(self.path));
         };
+        let kv_heads = layer.int("kv_num_heads").and_then(|heads| u64::try_from(heads).ok());
+        self.sized(past, present, kv_heads, head_dim)
+    }
+
+    /// A cache with its sizes; `heads` and `head_dim` are used where the graph leaves them open.
+    pub(super) fn sized(
+        &self,
+        past: &ValueInfoProto,
+        present: &ValueInfoProto,
+        heads: Option<u64>,
+        head_dim: Option<u64>,
+    ) -> Result<Cache, LoadError> {
         let dims = past.dims();
         let sane = |number: &u64| (1..=MOST).contains(number);
-        let heads = dims.get(1).copied().flatten();
-        let heads = heads.or_else(|| layer.int("kv_num_heads").and_then(|heads| u64::try_from(heads).ok()));
+        let heads = dims.get(1).copied().flatten().or(heads);
         let head_dim = dims.get(3).copied().flatten().or(head_dim);
         let (Some(heads), Some(head_dim)) = (heads.filter(sane), head_dim.filter(sane)) else {
             return Err(LoadError::Unsaid {
@@ -136,17 +173,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Finds what the other inputs and outputs are for.
-    fn wire(&self, layer: &NodeProto, caches: Vec<Cache>) -> Result<Wiring, LoadError> {
+    pub(super) fn wire(
+        &self,
+        mask: Option<&str>,
+        caches: Vec<Cache>,
+        states: Vec<State>,
+    ) -> Result<Wiring, LoadError> {
         let refused = |what: String| refuse::input(what).at(self.path);
-        let lengths = layer.given(5).map(|name| self.sources(name)).unwrap_or_default();
-        let mask = lengths.iter().copied().find(|name| self.is_int64(name, &[2]));
         let mask =
             mask.ok_or_else(|| refused("no attention mask gives the lengths of its rows".to_owned()))?;
         let ids = self.ids(mask).ok_or_else(|| refused("no input holds token ids".to_owned()))?;
         let (mut positions, mut logits_wanted) = (None, None);
         for name in self.graph.input.iter().map(|value| value.name.as_str()) {
-            let known = name == ids || name == mask || caches.iter().any(|cache| cache.past == name);
-            if known || !self.inputs.contains_key(name) {
+            let kept = caches.iter().any(|cache| cache.past == name) || states.iter().any(|s| s.past == name);
+            if name == ids || name == mask || kept || !self.inputs.contains_key(name) {
                 continue;
             }
             if positions.is_none() && self.is_int64(name, &[2]) {
@@ -157,7 +197,7 @@ impl<'a> Reader<'a> {
                 return Err(refused(format!("it is not known what its input `{name}` needs")));
             }
         }
-        let logits = self.logits(&caches)?;
+        let logits = self.logits(&caches, &states)?;
         let one_row = self.outputs[logits].dims()[1] == Some(1);
         Ok(Wiring {
             ids: ids.to_owned(),
@@ -167,6 +207,7 @@ impl<'a> Reader<'a> {
             logits_wanted,
             logits: logits.to_owned(),
             caches,
+            states,
         })
     }
 
@@ -185,10 +226,12 @@ impl<'a> Reader<'a> {
         picks.max_by_key(|(table, _): &(i64, _)| *table).map(|(_, picker)| picker)
     }
 
-    /// The one output that is no cache.
-    fn logits(&self, caches: &[Cache]) -> Result<&'a str, LoadError> {
-        let mut rest =
-            self.graph.output.iter().filter(|value| !caches.iter().any(|c| c.present == value.name));
+    /// The one output that is neither cache nor state.
+    fn logits(&self, caches: &[Cache], states: &[State]) -> Result<&'a str, LoadError> {
+        let kept = |name: &String| {
+            caches.iter().any(|cache| cache.present == *name) || states.iter().any(|s| s.present == *name)
+        };
+        let mut rest = self.graph.output.iter().filter(|value| !kept(&value.name));
         match (rest.next(), rest.next()) {
             (Some(logits), None) if logits.dims().len() == 3 => Ok(&logits.name),
             _ => Err(refuse::input("it has no single output of logits".to_owned()).at(self.path)),
@@ -196,7 +239,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The graph's inputs that a value is computed from.
-    fn sources(&self, name: &'a str) -> BTreeSet<&'a str> {
+    pub(super) fn sources(&self, name: &'a str) -> BTreeSet<&'a str> {
         let (mut found, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![name]);
         while let Some(name) = open.pop().filter(|_| seen.len() <= self.graph.node.len()) {
             if let Some((input, _)) = self.inputs.get_key_value(name) {
@@ -208,7 +251,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn is_int64(&self, name: &str, ranks: &[usize]) -> bool {
+    pub(super) fn is_int64(&self, name: &str, ranks: &[usize]) -> bool {
         self.inputs
             .get(name)
             .is_some_and(|value| value.element() == INT64 && ranks.contains(&value.dims().len()))

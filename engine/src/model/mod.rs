@@ -3,6 +3,8 @@
 mod folder;
 mod proto;
 mod graph;
+mod concat;
+mod states;
 mod refuse;
 mod weights;
 mod identity;
@@ -10,8 +12,9 @@ mod identity;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub(crate) use graph::{Cache, Wiring};
+pub(crate) use graph::{Cache, State, Wiring};
 pub(crate) use identity::{Stamp, changed, digest};
+pub(crate) use refuse::CPU_ONLY;
 
 use crate::error::LoadError;
 use crate::request::Sampling;
@@ -58,6 +61,11 @@ pub struct Model {
 pub enum Layout {
     /// `GroupQueryAttention`, past and present the same buffer `[slots, heads, context, head_dim]`.
     SharedBuffer,
+    /// Plain attention: each run is given `[batch, heads, past, head_dim]` and returns it with the new tokens behind.
+    Concatenated,
+    /// As `SharedBuffer` in some layers; others keep a state of constant size, which holds for all tokens so far and
+    /// cannot be taken back to fewer.
+    Hybrid,
 }
 
 /// Type of a number.
@@ -120,7 +128,10 @@ impl Model {
             )
         })?;
         // The rotary tables are the hard limit: positions beyond them do not exist.
-        let context = files.context().into_iter().chain(found.positions).min().ok_or_else(|| {
+        let plain = found.layout == Layout::Concatenated;
+        let fixed = if plain { files.fixed_rope() } else { None };
+        let context = files.context().into_iter().chain(found.positions).chain(fixed).min();
+        let context = context.ok_or_else(|| {
             unsaid(
                 "the length of the context",
                 "`model.context_length` to genai_config.json or `max_position_embeddings` to config.json",
@@ -130,7 +141,7 @@ impl Model {
         let numbers: usize = caches.iter().map(|cache| cache.heads * cache.head_dim).sum();
         Ok(Self {
             folder: folder.to_owned(),
-            layout: Layout::SharedBuffer,
+            layout: found.layout,
             kv_layers: small(caches.len() / 2),
             kv_heads: small(caches[0].heads),
             head_dim: small(caches[0].head_dim),
@@ -142,7 +153,7 @@ impl Model {
             eos: files.eos(),
             sampling: files.sampling(),
             logits_type,
-            query_heads: small(found.heads),
+            query_heads: small(found.heads.or_else(|| files.query_heads()).unwrap_or(caches[0].heads as u64)),
             wiring: found.wiring,
             files: stamps,
             file,

@@ -59,17 +59,117 @@ fn fp16_is_seen_in_the_graph() {
 }
 
 #[test]
-fn other_layouts_are_refused_with_what_to_use() {
-    for (folder, reason, instead) in [
-        ("models/qwen2/optimum", "its KV cache grows by concatenation", "onnxruntime_genai.models.builder"),
-        ("models/llama/optimum", "its KV cache grows by concatenation", "onnxruntime_genai.models.builder"),
-        ("models/lfm2/genai", "(CausalConvWithState)", "a model whose layers are all attention"),
-    ] {
+fn a_graph_that_concatenates_is_understood() {
+    let folders =
+        [("models/qwen2/optimum", 2, &[4098, 4096][..]), ("models/llama/optimum", 1, &[4097, 4101, 4102])];
+    for (folder, heads, eos) in folders {
         let Some(model) = read(folder) else { return };
-        let message = model.unwrap_err().to_string();
+        let model = model.unwrap();
+        assert_eq!((model.layout, model.kv_layers, model.kv_heads), (Layout::Concatenated, 4, heads));
+        assert_eq!((model.head_dim, model.query_heads, model.kv_type), (32, 4, Element::F32));
+        assert_eq!(model.kv_bytes_per_token, 4 * 2 * u64::from(heads) * 32 * 4);
+        assert_eq!((model.vocab, model.context_length, model.eos.as_slice()), (4160, 4096, eos));
+        let wiring = &model.wiring;
+        assert_eq!((wiring.ids.as_str(), wiring.mask.as_str()), ("input_ids", "attention_mask"));
+        assert_eq!(wiring.positions.as_deref(), Some("position_ids"));
+        assert!(!wiring.last_only && wiring.logits == "logits");
+        assert_eq!(wiring.caches[7].present, "present.3.value");
+    }
+}
+
+#[test]
+fn a_graph_with_states_is_understood() {
+    let Some(model) = read("models/lfm2/genai") else { return };
+    let model = model.unwrap();
+    // One layer of four has keys and values, the third.
+    assert_eq!((model.layout, model.kv_layers, model.kv_heads, model.head_dim), (Layout::Hybrid, 1, 2, 32));
+    assert_eq!(model.kv_bytes_per_token, 2 * 2 * 32 * 4);
+    assert_eq!(model.wiring.caches[0].past, "past_key_values.2.key");
+    let states: Vec<_> = model.wiring.states.iter().map(|s| (s.past.as_str(), &s.dims[..])).collect();
+    let dims = &[128, 2][..];
+    assert_eq!(states, [("past.0.conv", dims), ("past.1.conv", dims), ("past.3.conv", dims)]);
+    assert_eq!(
+        (model.wiring.states[2].present.as_str(), model.wiring.logits.as_str()),
+        ("present.3.conv", "logits")
+    );
+}
+
+/// What is said of a folder whose graph is altered.
+fn altered(folder: &str, alter: impl FnOnce(&mut proto::GraphProto)) -> Option<String> {
+    let folder = copy(folder, &[])?;
+    let path = folder.path().join("model.onnx");
+    let mut graph = proto::read(&path).unwrap();
+    alter(&mut graph);
+    let model = proto::ModelProto { graph: Some(graph) };
+    std::fs::write(&path, prost::Message::encode_to_vec(&model)).unwrap();
+    Some(message(folder.path()))
+}
+
+#[test]
+fn other_layouts_are_refused_with_what_to_use() {
+    for (folder, operation, other, reason, instead) in [
+        ("lfm2/genai", "CausalConvWithState", "LinearAttention", "(LinearAttention)", "such as LFM2"),
+        ("qwen2/genai", "GroupQueryAttention", "MultiHeadAttention", "are MultiHeadAttention", "builder"),
+        ("qwen2/genai", "GroupQueryAttention", "PagedAttention", "in pages (PagedAttention)", "builder"),
+        ("qwen2/optimum", "Softmax", "If", "one branch for the first run", "text-generation-with-past"),
+        (
+            "qwen2/optimum",
+            "Softmax",
+            "Loop",
+            "keep a state instead of keys and values (Loop)",
+            "such as LFM2",
+        ),
+        ("qwen2/optimum", "Concat", "Add", "does not become an output by concatenation", "builder"),
+    ] {
+        let rename = |graph: &mut proto::GraphProto| {
+            let nodes = graph.node.iter_mut().filter(|node| node.op_type == operation);
+            assert!(nodes.map(|node| other.clone_into(&mut node.op_type)).count() > 0);
+        };
+        let Some(message) = altered(&format!("models/{folder}"), rename) else { return };
         assert!(message.contains(reason) && message.contains(instead), "{message}");
         assert!(message.contains("model.onnx"), "{message}");
     }
+}
+
+#[test]
+fn a_state_that_no_output_gives_is_refused() {
+    let drop = |graph: &mut proto::GraphProto| graph.output.retain(|output| output.name != "present.3.conv");
+    let Some(message) = altered("models/lfm2/genai", drop) else { return };
+    assert!(message.contains("a layer keeps its state inside the graph"), "{message}");
+}
+
+/// Bytes of a graph that are replaced by as many others, and what is said of it then.
+#[test]
+fn graphs_that_do_not_concatenate_are_refused() {
+    for (from, to, expected) in [
+        // The first cache is concatenated by an operation that is none of those known.
+        ("Concat", "Concax", "its cache `past_key_values.0.key` does not become an output by concatenation"),
+        ("attention_mask", "attention_masx", "no attention mask gives the lengths of its rows"),
+        ("position_ids", "position_idx", "it is not known what its input `position_idx` needs"),
+    ] {
+        let Some(folder) = copy("models/llama/optimum", &[]) else { return };
+        let path = folder.path().join("model.onnx");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places: Vec<_> =
+            (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from.as_bytes())).collect();
+        assert!(!places.is_empty());
+        for at in places {
+            bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        }
+        std::fs::write(&path, bytes).unwrap();
+        assert!(message(folder.path()).contains(expected), "{}", message(folder.path()));
+    }
+}
+
+#[test]
+fn longrope_that_is_traced_ends_where_its_factors_do() {
+    let Some(folder) = copy("models/llama/optimum", &["config.json"]) else { return };
+    let config = shared("models/llama/optimum/config.json").unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
+    config["rope_scaling"] = serde_json::json!({ "rope_type": "longrope", "factor": 4.0 });
+    config["original_max_position_embeddings"] = 1024.into();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    assert_eq!(Model::read(folder.path()).unwrap().context_length, 1024);
 }
 
 /// A copy of a folder, some of it left out.

@@ -10,7 +10,13 @@ const BUILDER: &str = "export it with `python -m onnxruntime_genai.models.builde
                        (or -p fp16 -e cuda), or take an onnx-community folder whose graph uses GroupQueryAttention";
 const WINDOW: &str = "export it with `--extra_options windowed_kv_cache=false`";
 const PLAIN: &str = "export it again with an unquantised fp32 or fp16 KV cache";
-const OTHER: &str = "use a model whose layers are all attention, such as Llama, Qwen2, Qwen3, Mistral or Phi";
+const OTHER: &str = "use a model whose layers are all attention, such as Llama, Qwen2, Qwen3, Mistral or \
+                     Phi, or attention and convolutions, such as LFM2";
+
+const MERGED: &str = "take the graph that was exported with a past alone: `--task text-generation-with-past`, or \
+                      `decoder_with_past_model.onnx`";
+const LONGROPE: &str =
+    "it switches its rotary tables by length (longrope), which chunks of a prompt would get wrong";
 
 /// A reason without the file's name.
 pub(super) struct Refused {
@@ -33,6 +39,25 @@ pub(super) fn inner_cache() -> Refused {
     Refused::new("an attention layer keeps its cache inside the graph", BUILDER)
 }
 
+/// No layer keeps a cache in a way that is known.
+pub(super) fn no_cache() -> Refused {
+    Refused::new("no input of it holds the keys and values of earlier tokens", MERGED)
+}
+
+/// A cache that is neither shared nor grown by one concatenation.
+pub(super) fn lost_cache(past: &str) -> Refused {
+    Refused::new(format!("its cache `{past}` does not become an output by concatenation"), BUILDER)
+}
+
+/// On a CUDA device, of a graph that runs on the CPU only.
+pub(crate) const CPU_ONLY: &str = "use `device: cpu`; on CUDA, graphs run whose layers are all GroupQueryAttention: \
+                                   `python -m onnxruntime_genai.models.builder` with `-p fp16 -e cuda` makes them";
+
+/// The state of a layer is not an input and an output of the graph.
+pub(super) fn inner_state() -> Refused {
+    Refused::new("a layer keeps its state inside the graph", OTHER)
+}
+
 /// An input or output that is not understood.
 pub(super) fn input(what: String) -> Refused {
     Refused::new(what, BUILDER)
@@ -43,7 +68,7 @@ pub(super) fn element(what: &str) -> Refused {
     Refused::new(format!("its {what} are neither fp32 nor fp16"), PLAIN)
 }
 
-/// Refuses graphs whose caches are not all plain shared buffers.
+/// Refuses graphs whose caches are neither all plain shared buffers nor, without such `layers`, all concatenated.
 pub(super) fn layout(graph: &GraphProto, layers: &[&NodeProto]) -> Result<(), Refused> {
     let has = |op: &str| graph.node.iter().any(|node| node.op_type == op);
     if has("PagedAttention") {
@@ -55,33 +80,26 @@ pub(super) fn layout(graph: &GraphProto, layers: &[&NodeProto]) -> Result<(), Re
             OTHER,
         ));
     }
-    if layers.is_empty() {
-        return Err(Refused::new(
-            "its KV cache grows by concatenation, as in exports of optimum (no GroupQueryAttention in the graph)",
-            BUILDER,
-        ));
-    }
-    if has("MultiHeadAttention") || has("Attention") {
-        return Err(Refused::new("not all of its attention layers are GroupQueryAttention", BUILDER));
+    if let Some(fused) = ["MultiHeadAttention", "Attention"].into_iter().find(|op| has(op)) {
+        let reason = match layers {
+            [] => format!("its attention layers are {fused}, which keeps its cache in a way of its own"),
+            _ => "not all of its attention layers are GroupQueryAttention".to_owned(),
+        };
+        return Err(Refused::new(reason, BUILDER));
     }
     if has("If") {
-        let reason =
-            "it switches its rotary tables by length (longrope), which chunks of a prompt would get wrong";
-        return Err(Refused::new(reason, OTHER));
+        return Err(match layers {
+            [] => Refused::new("it has one branch for the first run and one for later ones (If)", MERGED),
+            _ => Refused::new(LONGROPE, OTHER),
+        });
     }
     layers.iter().try_for_each(|layer| attention(layer))
 }
 
-/// Operations that carry a state from token to token.
-const STATES: &[&str] = &[
-    "CausalConvWithState",
-    "VarlenCausalConvWithState",
-    "LinearAttention",
-    "GatedDeltaNet",
-    "LinearAttentionGate",
-    "Loop",
-    "Scan",
-];
+/// Operations that carry a state from token to token, and of which it is not shown that parts of a prompt give the same
+/// as the whole.
+const STATES: &[&str] =
+    &["VarlenCausalConvWithState", "LinearAttention", "GatedDeltaNet", "LinearAttentionGate", "Loop", "Scan"];
 
 fn attention(layer: &NodeProto) -> Result<(), Refused> {
     if layer.int("sliding_window_cache").unwrap_or(0) != 0 {

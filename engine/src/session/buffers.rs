@@ -91,6 +91,22 @@ impl Buffers {
         width
     }
 
+    /// Fills in one token for each row, where what the rows hold ends together and the shorter ones begin later.
+    /// Returns the width of the mask.
+    pub(crate) fn aligned(&mut self, steps: &[Step]) -> usize {
+        let width = steps.iter().map(|step| step.past + 1).max().unwrap_or(1);
+        for (row, step) in steps.iter().enumerate() {
+            self.ids[row] = i64::from(step.token);
+            self.positions[row] = step.past as i64;
+            let (before, held) = self.mask[row * width..][..width].split_at_mut(width - step.past - 1);
+            before.fill(0);
+            held.fill(1);
+        }
+        self.mask_rows = 0;
+        self.first = 0;
+        width
+    }
+
     /// Logits of a row of the last run.
     pub(crate) fn logits(&self, row: usize) -> Logits<'_> {
         let range = (self.first + row) * self.vocab..(self.first + row + 1) * self.vocab;
@@ -100,11 +116,11 @@ impl Buffers {
         }
     }
 
-    /// Where a run writes its logits.
-    pub(crate) fn logits_address(&mut self) -> *mut c_void {
+    /// Where a run writes its logits, from this row on.
+    pub(crate) fn logits_address(&mut self, row: usize) -> *mut c_void {
         match &mut self.logits {
-            Numbers::F32(numbers) => numbers.as_mut_ptr().cast(),
-            Numbers::F16(numbers) => numbers.as_mut_ptr().cast(),
+            Numbers::F32(numbers) => numbers[row * self.vocab..].as_mut_ptr().cast(),
+            Numbers::F16(numbers) => numbers[row * self.vocab..].as_mut_ptr().cast(),
         }
     }
 

@@ -32,6 +32,7 @@ fn model(vocab: u32, last_only: bool) -> Model {
             logits: name("c"),
             last_only,
             caches: Vec::new(),
+            states: Vec::new(),
         },
     }
 }
@@ -92,4 +93,17 @@ fn chunks_are_bounded_by_memory() {
     assert_eq!(chunk(&model(150_000, false), 4096), 111);
     assert_eq!(chunk(&model(150_000, true), 4096), 512);
     assert_eq!(chunk(&model(4096, false), 10), 10);
+}
+
+#[test]
+fn aligned_rows_end_together() {
+    let mut buffers = Buffers::new(&model(100, false), 4, 1000);
+    buffers.mask.fill(7);
+    let steps = [Step { token: 5, past: 3 }, Step { token: 6, past: 0 }, Step { token: 7, past: 4 }];
+    assert_eq!(buffers.aligned(&steps), 5);
+    assert_eq!(buffers.mask[..15], [0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+    assert_eq!((&buffers.ids[..3], &buffers.positions[..3]), (&[5, 6, 7][..], &[3, 0, 4][..]));
+    // A run that keeps its rows in place writes its mask anew.
+    let width = buffers.decode(&steps);
+    assert_eq!((0..3).map(|row| ones(&buffers, row, width)).collect::<Vec<_>>(), [4, 1, 5]);
 }

@@ -31,6 +31,8 @@ pub(crate) struct Mock {
     rows: Vec<Vec<u32>>,
     logits: Vec<Vec<f32>>,
     chunk: usize,
+    /// Rows go on from their ends or begin anew.
+    whole: bool,
     pub(crate) runs: Arc<Mutex<Vec<Run>>>,
     pub(crate) interrupted: Arc<Flag>,
 }
@@ -51,13 +53,23 @@ impl Mock {
             rows: vec![Vec::new(); slots],
             logits: Vec::new(),
             chunk,
+            whole: false,
             runs: Arc::default(),
             interrupted: Arc::default(),
         }
     }
 
+    /// Whose rows go on from their ends or begin anew.
+    pub(crate) fn whole(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
     fn write(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
         assert!(self.rows[row].len() >= past, "row {row} holds {} of {past} tokens", self.rows[row].len());
+        assert!(
+            !self.whole || past == 0 || past == self.rows[row].len(),
+            "row {row} is taken back to {past}"
+        );
         if tokens.contains(&POISON) {
             return Err(RunError("poison".to_owned()));
         }
@@ -98,6 +110,7 @@ impl Session for Mock {
 
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError> {
         self.runs.lock().unwrap().push(Run::Copy { tokens: to - from });
+        assert!(!self.whole || to == self.rows[source].len(), "row {source} is copied up to {to} only");
         let tokens = self.rows[source][from..to].to_vec();
         self.rows[target].truncate(from);
         self.rows[target].extend(tokens);
@@ -119,6 +132,10 @@ impl Session for Mock {
 
     fn release(&mut self, row: usize, from: usize, _: usize) {
         self.rows[row].truncate(from);
+    }
+
+    fn rewinds(&self) -> bool {
+        !self.whole
     }
 
     fn chunk(&self) -> usize {

@@ -78,9 +78,18 @@ pub(crate) trait Session {
         Ok(())
     }
 
+    /// Whether a row can be taken back to fewer tokens than it holds, or copied in part. Where not, `past` and the end of
+    /// a copy are always all that the row holds, or nothing.
+    fn rewinds(&self) -> bool {
+        true
+    }
+
     /// Tokens that one prefill takes at most.
     fn chunk(&self) -> usize;
 
     /// A handle that ends runs in flight.
     fn interrupt(&self) -> Arc<dyn Interrupt>;
 }
+
+#[cfg(test)]
+mod layout_tests;

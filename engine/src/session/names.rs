@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, NulError};
 
-use crate::model::{Cache, Wiring};
+use crate::model::{Cache, State, Wiring};
 
 /// Names of inputs and outputs, by what they are for.
 #[derive(Debug)]
@@ -17,12 +17,15 @@ pub(super) struct Names {
     pub(super) last_only: bool,
     /// Past and present of each cache.
     pub(super) caches: Vec<(CString, CString)>,
+    /// Past and present of each state.
+    pub(super) states: Vec<(CString, CString)>,
 }
 
 impl Names {
     pub(super) fn new(wiring: &Wiring) -> Result<Self, NulError> {
         let c = |name: &String| CString::new(name.as_str());
         let cache = |cache: &Cache| Ok((c(&cache.past)?, c(&cache.present)?));
+        let state = |state: &State| Ok((c(&state.past)?, c(&state.present)?));
         let wanted = wiring.logits_wanted.as_ref();
         Ok(Self {
             ids: c(&wiring.ids)?,
@@ -32,6 +35,7 @@ impl Names {
             logits: c(&wiring.logits)?,
             last_only: wiring.last_only,
             caches: wiring.caches.iter().map(cache).collect::<Result<_, _>>()?,
+            states: wiring.states.iter().map(state).collect::<Result<_, _>>()?,
         })
     }
 }

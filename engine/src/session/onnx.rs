@@ -4,48 +4,34 @@
 
 mod arena;
 mod environment;
+mod grow;
+mod load;
+mod scratch;
+mod states;
+mod value;
 
-use std::ffi::{CString, c_void};
-use std::path::Path;
-use std::ptr::null_mut;
+use std::ffi::CString;
+use std::ops::Range;
 use std::sync::Arc;
 
-use ort::AsPointer;
-use ort::ep::{self, ArenaExtendStrategy};
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::MemoryInfo;
 use ort::session::{IoBinding, RunOptions};
-use ort::sys;
 use ort::value::TensorElementType;
 
+pub(crate) use self::load::{Loaded, Plan};
+
 use self::arena::Hold;
-use self::environment::{builder, environment};
-use super::buffers::{self, Buffers};
+use self::states::States;
+use self::value::{bind_input, bind_output, borrow, element};
+use super::buffers::Buffers;
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
-use crate::cache::{Device, Host, Place, Shape, Store, StoreError};
-use crate::error::LoadError;
+use crate::cache::{Place, Shape, Store};
 use crate::memory::Holdings;
-use crate::model::{Element, Model};
+use crate::model::Element;
 
 /// The arena may hold this much more for later runs than it needs, in bytes, before it is told to give it back.
 const SLACK: u64 = 32 << 20;
-
-/// What to load, and how large.
-#[derive(Debug)]
-pub(crate) struct Plan<'a> {
-    pub(crate) runtime: &'a Path,
-    pub(crate) model: &'a Model,
-    pub(crate) threads: Option<u32>,
-    /// The ordinal of a CUDA device; `None`: the CPU.
-    pub(crate) cuda: Option<u32>,
-}
-
-/// A model whose weights are loaded, still without KV memory.
-pub(crate) struct Loaded {
-    arena: Option<Hold>,
-    session: ort::session::Session,
-    cuda: Option<u32>,
-}
 
 /// A loaded model with its KV memory. Fields are dropped in this order: bindings and allocator before the session that
 /// they belong to, the session before the memory that it was given.
@@ -62,6 +48,7 @@ pub(crate) struct Onnx {
     /// A run with these gives the arena's free memory back.
     shrink: RunOptions,
     store: Box<dyn Store>,
+    states: States,
     buffers: Buffers,
     /// The number of logits wanted of each row, for graphs that ask.
     one: Box<i64>,
@@ -80,7 +67,7 @@ pub(crate) struct Onnx {
 /// Rows of the KV cache, bound, and the shape that the other inputs were bound with.
 struct View {
     binding: IoBinding,
-    rows: usize,
+    rows: Range<usize>,
     bound: Option<(usize, usize)>,
 }
 
@@ -94,83 +81,9 @@ impl Interrupt for Stop {
     }
 }
 
-/// A value over memory that is not its own; the memory must live for as long as a binding holds it.
-struct Borrowed(*mut sys::OrtValue);
-
-impl Drop for Borrowed {
-    fn drop(&mut self) {
-        // SAFETY: made by `borrow`, released once.
-        unsafe { (ort::api().ReleaseValue)(self.0) };
-    }
-}
-
-impl Loaded {
-    /// Loads the weights.
-    pub(crate) fn load(plan: &Plan<'_>) -> Result<Self, LoadError> {
-        let environment = environment(plan.runtime)?;
-        let path = &plan.model.file;
-        let refused =
-            |e: &dyn std::fmt::Display| LoadError::Session { path: path.clone(), reason: e.to_string() };
-        let mut builder = builder(&environment, plan.threads).map_err(|e| refused(&e))?;
-        if let Some(ordinal) = plan.cuda {
-            let provider = ep::CUDA::default()
-                .with_device_id(i32::try_from(ordinal).unwrap_or(i32::MAX))
-                .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-                .build()
-                .error_on_failure();
-            builder = builder.with_execution_providers([provider]).map_err(|e| LoadError::Device {
-                device: format!("cuda:{ordinal}"),
-                reason: format!(
-                    "{}; it takes onnxruntime-gpu, a CUDA 13 driver and CUDA's cudart, cublas and curand",
-                    e.to_string().trim_end_matches('.')
-                ),
-            })?;
-        }
-        let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
-        let arena = memory_info(plan.cuda).ok().and_then(|memory| Hold::new(&session, memory));
-        Ok(Self { arena, session, cuda: plan.cuda })
-    }
-
-    /// Takes KV memory and tries the model once, so that a graph which does not do what it says is found now.
-    pub(crate) fn with_memory(self, model: &Model, slots: u32, context: u32) -> Result<Onnx, LoadError> {
-        let (slots, context) = (slots as usize, context as usize);
-        let refused = |reason: String| LoadError::Session { path: model.file.clone(), reason };
-        let shape = Shape::new(model, slots, context);
-        let device = || self.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"));
-        let store = store(shape.clone(), self.cuda)
-            .map_err(|e| LoadError::Device { device: device(), reason: e.to_string() })?;
-        let names = Names::new(&model.wiring).map_err(|e| refused(e.to_string()))?;
-        let options = RunOptions::new().map_err(|e| refused(e.to_string()))?;
-        let mut onnx = Onnx {
-            loaded: self.arena.as_ref().map_or(0, |arena| arena.read().in_use),
-            arena: self.arena,
-            slack: 0,
-            shrink: shrink(self.cuda).map_err(|e| refused(e.to_string()))?,
-            decode: (0..slots).map(|_| None).collect(),
-            prefill: (0..slots).map(|_| None).collect(),
-            session: self.session,
-            options: Arc::new(Stop(options)),
-            store,
-            buffers: Buffers::new(model, slots, context),
-            one: Box::new(1),
-            names,
-            kv_type: element(model.kv_type),
-            logits_type: model.logits_type,
-            vocab: model.vocab as usize,
-            memory: memory_info(self.cuda).map_err(|e| refused(e.to_string()))?,
-            host: memory_info(None).map_err(|e| refused(e.to_string()))?,
-            shape,
-            chunk: buffers::chunk(model, context),
-            rebind: self.cuda.is_some(),
-        };
-        onnx.warm_up(context).map_err(|e| refused(e.to_string()))?;
-        Ok(onnx)
-    }
-}
-
 impl Onnx {
     /// What it has put into memory; `graph` are the bytes of the graph's weights.
-    pub(crate) fn holdings(&self, graph: u64) -> Holdings {
+    fn holdings(&self, graph: u64) -> Holdings {
         let on_device = self.store.bytes();
         // Weights are packed anew for the CPU, or mapped from their file: the allocator has more of them, or less.
         // On a device they are what was taken there.
@@ -179,20 +92,11 @@ impl Onnx {
         Holdings {
             weights,
             // Buffers of a run are in main memory, which is not what a CUDA device is short of.
-            buffers: if on_device.is_some() { 0 } else { self.buffers.bytes() },
+            buffers: if on_device.is_some() { 0 } else { self.buffers.bytes() + self.states.bytes() },
             kv_upfront: on_device,
             arena: self.arena.as_ref().map(Hold::share),
             arena_loaded: self.loaded,
         }
-    }
-
-    fn warm_up(&mut self, context: usize) -> Result<(), RunError> {
-        self.prefill(0, 0, &[0])?;
-        if context > 1 {
-            self.decode(&[Step { token: 0, past: 1 }])?;
-        }
-        self.release(0, 0, context);
-        Ok(())
     }
 
     /// Binds the rows of the KV cache from `first` on, each as the past and the present of its layer.
@@ -207,13 +111,45 @@ impl Onnx {
             bind_input(&mut binding, past, &value)?;
             bind_output(&mut binding, present, &value)?;
         }
+        self.bind_wanted(&mut binding)?;
+        let rows = first..first + rows;
+        self.states.bind(&mut binding, (&self.names, &self.host), &rows)?;
+        Ok(View { binding, rows, bound: None })
+    }
+
+    /// Binds how many logits of each row are wanted, where the graph asks.
+    fn bind_wanted(&self, binding: &mut IoBinding) -> ort::Result<()> {
         if let Some((name, scalar)) = &self.names.logits_wanted {
             let address = (&raw const *self.one).cast_mut().cast();
             let dims: &[i64] = if *scalar { &[] } else { &[1] };
             let value = borrow(&self.host, (address, size_of::<i64>()), dims, TensorElementType::Int64)?;
-            bind_input(&mut binding, name, &value)?;
+            bind_input(binding, name, &value)?;
         }
-        Ok(View { binding, rows, bound: None })
+        Ok(())
+    }
+
+    /// Binds token ids, mask and positions of so many rows and tokens.
+    fn bind_inputs(
+        &mut self,
+        binding: &mut IoBinding,
+        (rows, tokens): (usize, usize),
+        width: usize,
+    ) -> ort::Result<()> {
+        let (names, buffers) = (&self.names, &mut self.buffers);
+        let mut integers = |name: &CString, from: &mut Vec<i64>, width: usize| {
+            let bytes = rows * width * size_of::<i64>();
+            debug_assert!(rows * width <= from.len());
+            let dims = [rows as i64, width as i64];
+            let value =
+                borrow(&self.host, (from.as_mut_ptr().cast(), bytes), &dims, TensorElementType::Int64)?;
+            bind_input(binding, name, &value)
+        };
+        integers(&names.ids, &mut buffers.ids, tokens)?;
+        integers(&names.mask, &mut buffers.mask, width)?;
+        match &names.positions {
+            Some(name) => integers(name, &mut buffers.positions, tokens),
+            None => Ok(()),
+        }
     }
 
     /// Binds what a run reads and writes besides the cache, where the shapes are other ones than last time.
@@ -222,33 +158,28 @@ impl Onnx {
             return Ok(());
         }
         view.bound = None;
-        let (rows, names, buffers) = (view.rows, &self.names, &mut self.buffers);
-        let mut integers = |name: &CString, from: &mut Vec<i64>, width: usize| {
-            let bytes = rows * width * size_of::<i64>();
-            debug_assert!(rows * width <= from.len());
-            let dims = [rows as i64, width as i64];
-            let value =
-                borrow(&self.host, (from.as_mut_ptr().cast(), bytes), &dims, TensorElementType::Int64)?;
-            bind_input(&mut view.binding, name, &value)
-        };
-        integers(&names.ids, &mut buffers.ids, tokens)?;
-        integers(&names.mask, &mut buffers.mask, width)?;
-        if let Some(name) = &names.positions {
-            integers(name, &mut buffers.positions, tokens)?;
-        }
-        let logits = if names.last_only { 1 } else { tokens };
+        let rows = view.rows.len();
+        self.bind_inputs(&mut view.binding, (rows, tokens), width)?;
+        let logits = if self.names.last_only { 1 } else { tokens };
         let bytes = rows * logits * self.vocab * self.logits_type.bytes();
         let dims = [rows as i64, logits as i64, self.vocab as i64];
-        let value = borrow(&self.host, (buffers.logits_address(), bytes), &dims, element(self.logits_type))?;
-        bind_output(&mut view.binding, &names.logits, &value)?;
+        let address = self.buffers.logits_address(0);
+        let value = borrow(&self.host, (address, bytes), &dims, element(self.logits_type))?;
+        bind_output(&mut view.binding, &self.names.logits, &value)?;
         view.bound = Some((tokens, width));
         Ok(())
+    }
+
+    /// What the arena holds for later runs, in bytes.
+    fn slack(&self) -> Option<u64> {
+        self.arena.as_ref().map(|arena| arena.read().slack())
     }
 
     fn run(&mut self, view: &mut View, tokens: usize, width: usize) -> ort::Result<()> {
         self.bind(view, tokens, width)?;
         // Outputs are bound by hand, so nothing comes back that would have to be collected.
         self.session.run_binding_with_options(&view.binding, &self.options.0)?;
+        self.states.advance(&view.rows);
         Ok(())
     }
 }
@@ -256,6 +187,9 @@ impl Onnx {
 impl Session for Onnx {
     fn prefill(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
         let width = self.buffers.prefill(past, tokens, self.names.last_only);
+        if past == 0 {
+            self.states.clear(row);
+        }
         let mut view = match self.prefill[row].take() {
             Some(view) => view,
             None => self.view(row, 1).map_err(|e| failed(&e))?,
@@ -281,11 +215,15 @@ impl Session for Onnx {
     }
 
     fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<(), RunError> {
-        self.store.swap(a, b, tokens).map_err(|e| RunError(e.to_string()))
+        self.store.swap(a, b, tokens).map_err(|e| RunError(e.to_string()))?;
+        self.states.swap(a, b);
+        Ok(())
     }
 
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError> {
-        self.store.copy(source, target, from, to).map_err(|e| RunError(e.to_string()))
+        self.store.copy(source, target, from, to).map_err(|e| RunError(e.to_string()))?;
+        self.states.copy(source, target);
+        Ok(())
     }
 
     fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), RunError> {
@@ -293,7 +231,7 @@ impl Session for Onnx {
     }
 
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError> {
-        self.store.write(place, bytes).map_err(|e| RunError(e.to_string()))
+        self.store.write(place, 0, bytes).map_err(|e| RunError(e.to_string()))
     }
 
     fn release(&mut self, row: usize, from: usize, to: usize) {
@@ -301,8 +239,7 @@ impl Session for Onnx {
     }
 
     fn settle(&mut self, row: usize, past: usize) -> Result<(), RunError> {
-        let Some(arena) = &self.arena else { return Ok(()) };
-        if arena.read().slack() <= self.slack + SLACK {
+        if self.slack().is_none_or(|slack| slack <= self.slack + SLACK) {
             return Ok(());
         }
         let width = self.buffers.prefill(past, &[0], self.names.last_only);
@@ -311,8 +248,12 @@ impl Session for Onnx {
         self.session.run_binding_with_options(&view.binding, &self.shrink).map_err(|e| failed(&e))?;
         drop(view);
         // What stays is needed for the shortest of runs.
-        self.slack = self.arena.as_ref().map_or(0, |arena| arena.read().slack());
+        self.slack = self.slack().unwrap_or(0);
         Ok(())
+    }
+
+    fn rewinds(&self) -> bool {
+        self.states.is_empty()
     }
 
     fn chunk(&self) -> usize {
@@ -324,73 +265,8 @@ impl Session for Onnx {
     }
 }
 
-fn element(element: Element) -> TensorElementType {
-    match element {
-        Element::F32 => TensorElementType::Float32,
-        Element::F16 => TensorElementType::Float16,
-    }
-}
-
-fn memory_info(cuda: Option<u32>) -> ort::Result<MemoryInfo<'static>> {
-    let device = if cuda.is_some() { AllocationDevice::CUDA } else { AllocationDevice::CPU };
-    let id = i32::try_from(cuda.unwrap_or(0)).unwrap_or(i32::MAX);
-    MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
-}
-
-fn shrink(cuda: Option<u32>) -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    let arena = cuda.map_or_else(|| "cpu:0".to_owned(), |ordinal| format!("gpu:{ordinal}"));
-    options.set("memory.enable_memory_arena_shrinkage", arena)?;
-    Ok(options)
-}
-
-fn store(shape: Shape, cuda: Option<u32>) -> Result<Box<dyn Store>, StoreError> {
-    Ok(match cuda {
-        None => Box::new(Host::new(shape)?),
-        Some(ordinal) => Box::new(Device::new(shape, ordinal)?),
-    })
-}
-
 fn failed(error: &ort::Error) -> RunError {
     RunError(error.to_string())
-}
-
-/// A tensor over `bytes` at `address`. Dimensions must not ask for more.
-fn borrow(
-    memory: &MemoryInfo<'_>,
-    (address, bytes): (*mut c_void, usize),
-    dims: &[i64],
-    element: TensorElementType,
-) -> ort::Result<Borrowed> {
-    let mut value = null_mut();
-    // SAFETY: the memory is the store's or the buffers', which outlive every binding (see `Onnx`).
-    unsafe {
-        let made = (ort::api().CreateTensorWithDataAsOrtValue)(
-            memory.ptr(),
-            address,
-            bytes,
-            dims.as_ptr(),
-            dims.len(),
-            element.into(),
-            &raw mut value,
-        );
-        ort::Error::result_from_status(made)?;
-    }
-    Ok(Borrowed(value))
-}
-
-fn bind_input(binding: &mut IoBinding, name: &CString, value: &Borrowed) -> ort::Result<()> {
-    // SAFETY: both are alive; the binding keeps its own count of the value.
-    unsafe {
-        ort::Error::result_from_status((ort::api().BindInput)(binding.ptr_mut(), name.as_ptr(), value.0))
-    }
-}
-
-fn bind_output(binding: &mut IoBinding, name: &CString, value: &Borrowed) -> ort::Result<()> {
-    // SAFETY: as above.
-    unsafe {
-        ort::Error::result_from_status((ort::api().BindOutput)(binding.ptr_mut(), name.as_ptr(), value.0))
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::model::Model;
 
 fn demo() -> Onnx {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

@@ -57,6 +57,9 @@ impl Worker {
         if asked == 0 || asked > held {
             return Err(CheckpointError::Short { slot: source, asked, held });
         }
+        if asked < held && !self.session.rewinds() {
+            return Err(CheckpointError::Whole { slot: source, asked, held });
+        }
         let tokens = asked as usize;
         let slot = self.free_slot(tokens, Some(from))?;
         let (source, target) = (self.slots.row(from), self.slots.row(slot));

@@ -87,3 +87,26 @@ fn a_branch_makes_room_and_keeps_its_source() {
         CheckpointError::NoRoom { tokens: 30, needed: 300, reserved: 600, limit: 1000, context: 1000 }
     );
 }
+
+/// States that cannot be taken back: a conversation goes on from its end, also in another slot, or is computed anew.
+#[test]
+fn whole_conversations_go_on() {
+    let mut bench = Bench::whole(2);
+    let tokens = prompt(40, 50);
+    let mut events = bench.ask(&tokens, 10);
+    bench.work();
+    let made = hear(&mut events).tokens;
+    let longer = [&tokens[..], &made[..9], &[7, 7]].concat();
+    let asks = [(&tokens, 0), (&longer, 59), (&tokens, 0)];
+    for (prompt, cached) in asks {
+        let mut events = bench.ask(prompt, 4);
+        bench.work();
+        let heard = hear(&mut events);
+        assert_eq!((heard.cached, heard.tokens), (cached, crate::session::mock::answer(prompt, 4)));
+    }
+    let slot = bench.worker.slots.holder(&longer).unwrap();
+    let (slot, held) = (u32::try_from(slot).unwrap(), u32::try_from(bench.worker.slots.len(slot)).unwrap());
+    let refused = CheckpointError::Whole { slot, asked: 9, held };
+    assert_eq!(bench.worker.branch(slot, Some(9)), Err(refused));
+    assert_eq!(bench.worker.branch(slot, None).unwrap().1, held);
+}

@@ -120,11 +120,12 @@ impl Worker {
         (facts, life): (Facts, Life),
     ) -> Self {
         let slots = board.slots();
+        let kept = Slots::new(slots, Instant::now());
         Self {
             current: Arc::new(Current::new(session.interrupt())),
             scheduler: Scheduler::new(session.chunk()),
+            slots: if session.rewinds() { kept } else { kept.whole() },
             session,
-            slots: Slots::new(slots, Instant::now()),
             jobs: (0..slots).map(|_| None).collect(),
             commands,
             board,

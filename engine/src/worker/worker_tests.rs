@@ -27,8 +27,17 @@ impl Bench {
     }
 
     pub(super) fn with_budget(slots: u32, bytes: u64) -> Self {
+        Self::over(Mock::new(slots as usize, 64), slots, bytes)
+    }
+
+    /// Whose conversations go on as a whole or not at all.
+    pub(super) fn whole(slots: u32) -> Self {
+        let mock = Mock::new(slots as usize, 64).whole();
+        Self::over(mock, slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
+    }
+
+    fn over(mock: Mock, slots: u32, bytes: u64) -> Self {
         let (commands, orders) = channel(slots as usize + 1);
-        let mock = Mock::new(slots as usize, 64);
         let runs = mock.runs.clone();
         let board = Arc::new(Board::new(slots, CONTEXT, Arc::default()));
         let budget = Budget::new(bytes, PER_TOKEN, CONTEXT, slots, 1);
@@ -389,8 +398,9 @@ proptest! {
     #[test]
     fn answers_do_not_depend_on_neighbours(
         asked in prop::collection::vec((0u32..4, 1u32..120, 0u32..30, 0usize..12, any::<bool>()), 1..24),
+        whole in any::<bool>(),
     ) {
-        let mut bench = Bench::new(3);
+        let mut bench = if whole { Bench::whole(3) } else { Bench::new(3) };
         let mut open: Vec<(Events, Vec<u32>, u32)> = Vec::new();
         for (family, length, max_tokens, turns, leaves) in asked {
             // Prompts of a family share their beginning.

@@ -6,12 +6,14 @@ use plimsoll_engine::{CheckpointError, CheckpointInfo, Engine, EngineConfig, Res
 
 use crate::support::{Case, block_on, cases, check, config, demo, greedy, run, shared};
 
-/// Graphs that keep their KV cache in place, and their truth.
-const MODELS: [(&str, &str, bool); 4] = [
+/// Graphs that keep their KV cache in place or let it grow, and their truth.
+const MODELS: [(&str, &str, bool); 6] = [
     ("qwen2/genai", "qwen2", false),
     ("qwen2/community-gqa", "qwen2", false),
     ("qwen2/genai-fp16-cuda", "qwen2", true),
     ("llama/genai", "llama", false),
+    ("qwen2/optimum", "qwen2", false),
+    ("llama/optimum", "llama", false),
 ];
 
 /// Runs a prompt so that it is held, without an answer.

@@ -12,15 +12,6 @@ fn refused(config: EngineConfig) -> LoadError {
 }
 
 #[test]
-fn layouts_that_cannot_run_are_refused_at_load() {
-    for folder in ["qwen2/optimum", "llama/optimum", "lfm2/genai"] {
-        let Some(models) = shared("models") else { return };
-        let error = refused(config(models.join(folder)));
-        assert!(matches!(error, LoadError::Unsupported { .. }), "{error}");
-    }
-}
-
-#[test]
 fn a_missing_tokenizer_is_named() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["model.onnx", "model.onnx.data", "genai_config.json"] {
@@ -84,6 +75,20 @@ fn fp32_on_cuda_is_refused() {
     };
     let message = refused(cuda).to_string();
     assert!(message.contains("its KV cache is fp32") && message.contains("`-p fp16 -e cuda`"), "{message}");
+}
+
+#[test]
+fn other_layouts_on_cuda_are_refused() {
+    let Some(models) = shared("models") else { return };
+    for folder in ["qwen2/optimum", "lfm2/genai"] {
+        let model = ModelPaths { cpu: None, cuda: Some(models.join(folder)) };
+        let cuda = EngineConfig { model, device: Device::Cuda(0), ..config(demo("model")) };
+        let message = refused(cuda).to_string();
+        assert!(
+            message.contains("run on the CPU only") && message.contains("use `device: cpu`"),
+            "{message}"
+        );
+    }
 }
 
 #[test]
