@@ -101,7 +101,12 @@ fn traces_are_found_and_the_page_is_read_in_the_dark_and_on_a_phone() {
         page.shows(&[("heading", "Last requests"), ("cell", "summarize")]);
         // Wide tables scroll in their own box; the page itself does not.
         let overflow = page.run("document.documentElement.scrollWidth - window.innerWidth");
-        assert!(overflow.as_i64().expect("a number") <= 0, "{scheme} {width}: {overflow} pixels too wide");
+        let wide = page.run(
+            "[...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll') && \
+             one.getBoundingClientRect().right > innerWidth + 1).map(one => one.cloneNode().outerHTML)",
+        );
+        let overflow = overflow.as_i64().expect("a number");
+        assert!(overflow <= 0, "{scheme} {width}: {overflow} pixels too wide: {wide}");
         // Everything that can be operated has a name.
         let nameless = page.run(
             "[...document.querySelectorAll('button, input, a, [tabindex]')].filter(one => one.checkVisibility() && \

@@ -30,7 +30,7 @@ function memory(engine, name) {
   const caption = bytes(used) + " of " + bytes(limit) + ", by " + engine.memory_source + "; of the KV cache, " +
     bytes(engine.kv_reserved_bytes) + " reserved by running requests";
   return element("div", {}, element("h3", {}, "Memory"), bar, leaking(engine.leak, name),
-    element("table", {}, element("caption", {}, caption), head, legend), element("p", { class: "soft" }, around(engine)));
+    element("table", { class: "wrapped" }, element("caption", {}, caption), head, legend), element("p", { class: "soft" }, around(engine)));
 }
 
 // The leak detector's word, spoken where it changes.
