@@ -17,7 +17,8 @@ pub struct SpanKey([u8; 32]);
 
 impl SpanKey {
     /// A key over these parts, in order; no two lists of parts share one.
-    pub(crate) fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
+    #[must_use]
+    pub fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         // One long input hashes several times as fast as many short ones.
         let mut text = Vec::with_capacity(16 * 1024);
         for part in parts {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use plimsoll_engine::text::{self, TemplateMessage, Text};
-use plimsoll_policies::{Conversation, CountError, CountTokens, Message, Tokens};
+use plimsoll_policies::{Conversation, CountError, CountTokens, Message, SpanKey, Tokens};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
@@ -58,15 +58,13 @@ impl Counter {
     }
 }
 
-type Key = [u8; 32];
-
 /// Counts as the engine will: the template renders, the tokenizer encodes, memos remember both.
 pub struct Exact {
     /// Tokenizer and template of the folder.
     pub text: Arc<Text>,
     name: String,
-    prompts: Cache<Key, Arc<[u32]>>,
-    weights: Cache<Key, Tokens>,
+    prompts: Cache<SpanKey, Arc<[u32]>>,
+    weights: Cache<SpanKey, Tokens>,
     /// By their JSON, for prompts without tools and for those with.
     messages: [Cache<Box<str>, TemplateMessage, ByLength>; 2],
     read: Read,
@@ -102,7 +100,7 @@ impl Exact {
     /// The prompt of a conversation as the engine runs it.
     pub fn ids(&self, conversation: &Conversation) -> Result<Arc<[u32]>, CountError> {
         let kwargs = conversation.field("chat_template_kwargs");
-        let key = hash([conversation.tools(), kwargs], conversation.messages());
+        let key = key([conversation.tools(), kwargs], conversation.messages());
         self.prompts.get_or_insert_with(&key, || {
             let tools = conversation.tools().map(self.read).transpose()?.filter(|tools| !is_empty(tools));
             let kwargs = kwargs.map(self.read).transpose()?.and_then(object).unwrap_or_default();
@@ -174,7 +172,7 @@ impl CountTokens for Exact {
     }
 
     fn messages(&self, messages: &[Message]) -> Tokens {
-        let key = hash([None, None], messages);
+        let key = key([None, None], messages);
         let Ok(weight) = self.weights.get_or_insert_with(&key, || Ok::<_, Infallible>(self.weigh(messages)));
         weight
     }
@@ -196,7 +194,7 @@ impl CountTokens for Exact {
 pub struct Estimate {
     encoding: &'static CoreBPE,
     name: &'static str,
-    weights: Cache<Key, Tokens>,
+    weights: Cache<SpanKey, Tokens>,
 }
 
 /// Tokens around each message, and those that start the answer (OpenAI cookbook, "How to count tokens").
@@ -242,7 +240,7 @@ impl CountTokens for Estimate {
 
     fn messages(&self, messages: &[Message]) -> Tokens {
         let weigh = |message| {
-            let key = hash([None, None], std::slice::from_ref(message));
+            let key = key([None, None], std::slice::from_ref(message));
             let Ok(weight) =
                 self.weights.get_or_insert_with(&key, || Ok::<_, Infallible>(self.weigh(message)));
             weight
@@ -263,15 +261,10 @@ impl CountTokens for Estimate {
     }
 }
 
-/// A key by content: lengths stand before the bytes, so that no two splits collide.
-fn hash(extras: [Option<&str>; 2], messages: &[Message]) -> Key {
-    let mut hasher = blake3::Hasher::new();
-    let texts = extras.into_iter().map(|extra| extra.unwrap_or("")).chain(messages.iter().map(Message::json));
-    for text in texts {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
-    *hasher.finalize().as_bytes()
+/// A key by content.
+fn key(extras: [Option<&str>; 2], messages: &[Message]) -> SpanKey {
+    let texts = extras.into_iter().map(Option::unwrap_or_default).chain(messages.iter().map(Message::json));
+    SpanKey::of(texts.map(str::as_bytes))
 }
 
 fn parse(json: &str) -> Result<Value, CountError> {
