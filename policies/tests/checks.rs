@@ -232,38 +232,63 @@ pub(crate) fn check_one(chain: &Chain, text: &str, limits: Limits) -> Result<(),
 /// A conversation as it grows: between cuts each result begins with the one before.
 pub(crate) fn check_growth(chain: &Chain, units: &[Unit], limits: Limits) -> Result<(), TestCaseError> {
     let (memory, counter) = (Memory::default(), Counter::default());
-    let mut last: Option<(Conversation, bool, usize)> = None;
+    let mut growth = Growth::of(chain);
     for count in 1..=units.len() {
         let before = parse(&body(&units[..count], Some(50)));
         let Ok((after, report)) = run_within(chain, &before, &counter, &memory, limits) else {
-            last = None;
+            growth.refused();
             continue;
         };
         if count == units.len() {
             let fresh = run_within(chain, &before, &counter, &NoSummaries, limits).unwrap().0;
             prop_assert_eq!(fresh.to_json(), after.to_json(), "memory changed the result");
         }
-        // Where even a summary has too little room it is shortened, or the guard cuts by force, each time anew; so it does inside messages. Where
-        // what stays leaves no room for the answer, the output limit gives way, and the budget is another each time.
-        let acted = |policy| report.actions().iter().any(|(by, _)| *by == policy);
-        let fitted = has(chain, "summarize") && (acted("fit_context") || squeezed(&report));
-        let forced = fitted || acted("reserve_output") || after.messages().iter().any(is_cut);
-        if let Some((last, false, length)) = &last
-            && !forced
-            && cuts(last, *length) == cuts(&after, *length)
-        {
-            check_prefix(chain, last, &after)?;
-        }
-        last = Some((after, forced, before.messages().len()));
+        growth.check(&before, after, &report)?;
     }
     Ok(())
 }
 
-pub(crate) fn check_prefix(
-    chain: &Chain,
-    last: &Conversation,
-    after: &Conversation,
-) -> Result<(), TestCaseError> {
+/// What went out last, to be compared with what goes out next.
+pub(crate) struct Growth<'a> {
+    chain: &'a Chain,
+    /// With whether the guard had acted by force, and the messages that came in.
+    last: Option<(Conversation, bool, usize)>,
+}
+
+impl<'a> Growth<'a> {
+    pub(crate) fn of(chain: &'a Chain) -> Self {
+        Self { chain, last: None }
+    }
+
+    pub(crate) fn refused(&mut self) {
+        self.last = None;
+    }
+
+    /// Where nothing was cut since, the result begins with the one before.
+    pub(crate) fn check(
+        &mut self,
+        before: &Conversation,
+        after: Conversation,
+        report: &Report,
+    ) -> Result<(), TestCaseError> {
+        // Where even a summary has too little room it is shortened, or the guard cuts by force, each time anew; so it
+        // does inside messages. Where what stays leaves no room for the answer, the output limit gives way, and the
+        // budget is another each time.
+        let acted = |policy| report.actions().iter().any(|(by, _)| *by == policy);
+        let fitted = has(self.chain, "summarize") && (acted("fit_context") || squeezed(report));
+        let forced = fitted || acted("reserve_output") || after.messages().iter().any(is_cut);
+        if let Some((last, false, length)) = &self.last
+            && !forced
+            && cuts(last, *length) == cuts(&after, *length)
+        {
+            check_prefix(self.chain, last, &after)?;
+        }
+        self.last = Some((after, forced, before.messages().len()));
+        Ok(())
+    }
+}
+
+fn check_prefix(chain: &Chain, last: &Conversation, after: &Conversation) -> Result<(), TestCaseError> {
     let said = |message: &Message| message.role() == Role::User && !is_summary(message);
     // What moved out of the instructions stands there for one turn.
     let relocates = volatile(chain) == Volatile::Relocate;

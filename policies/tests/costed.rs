@@ -4,11 +4,10 @@ use plimsoll_policies::{Chain, Conversation, Limits, NoSummaries, Report};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::checks::{check_exchanges, check_kept, check_prefix, cuts, has, is_cut};
+use crate::checks::{Growth, check_exchanges, check_kept};
 use crate::generate::{Unit, body, history};
 use crate::invariants::{fewer, limits, policies};
 use crate::support::{Counter, Engine, Memory, parse, run_within, steps};
-use crate::transcripts::squeezed;
 
 /// Chains that end in a guard with cuts of this kind, the same but for that.
 fn chains() -> impl Strategy<Value = [Chain; 2]> {
@@ -38,14 +37,14 @@ fn check_valid(before: &Conversation, after: &Conversation, report: &Report) -> 
 /// A conversation that one process answers turn by turn; at some turns its prompts are gone.
 fn check(chain: &Chain, units: &[Unit], limits: Limits, forgets: usize) -> Result<(), TestCaseError> {
     let (memory, engine) = (Memory::default(), Engine::default());
-    let mut last: Option<(Conversation, bool, usize)> = None;
+    let mut growth = Growth::of(chain);
     for count in 1..=units.len() {
         if count % forgets == 0 {
             engine.held.lock().unwrap().clear();
         }
         let before = parse(&body(&units[..count], Some(50)));
         let Ok((after, report)) = run_within(chain, &before, &engine, &memory, limits) else {
-            last = None;
+            growth.refused();
             continue;
         };
         check_valid(&before, &after, &report)?;
@@ -55,16 +54,7 @@ fn check(chain: &Chain, units: &[Unit], limits: Limits, forgets: usize) -> Resul
         prop_assert_eq!(&told.rows.last().unwrap().reason, &report.rows.last().unwrap().reason);
         let (fresh, other) = run_within(chain, &before, &Engine::default(), &NoSummaries, limits).unwrap();
         check_valid(&before, &fresh, &other)?;
-        let acted = |policy| report.actions().iter().any(|(by, _)| *by == policy);
-        let fitted = has(chain, "summarize") && (acted("fit_context") || squeezed(&report));
-        let forced = fitted || acted("reserve_output") || after.messages().iter().any(is_cut);
-        if let Some((last, false, length)) = &last
-            && !forced
-            && cuts(last, *length) == cuts(&after, *length)
-        {
-            check_prefix(chain, last, &after)?;
-        }
-        last = Some((after, forced, before.messages().len()));
+        growth.check(&before, after, &report)?;
     }
     Ok(())
 }
