@@ -1,14 +1,15 @@
 //! What a collector that is refused, hangs or is slow adds to a request, against telemetry off: processes side by side,
 //! asked in turn. And how long a process takes to end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use plimsoll_tests::http::open;
 use plimsoll_tests::mock::Mock;
+use plimsoll_tests::process::{greeting, stop_within};
 use plimsoll_tests::{plimsoll, post_with, shared};
 use serde_json::json;
 
@@ -49,11 +50,8 @@ routes:
         let mut command = plimsoll();
         command.arg("serve").arg("--config").arg(&file).stdout(Stdio::piped());
         let mut process = command.spawn().expect("the sidecar starts");
-        let stdout = process.stdout.take().expect("a pipe was asked for");
-        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains("clients")).expect("a greeting");
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
-        Self { name, url: format!("{url}/chat/completions"), process, times: Vec::new() }
+        let url = format!("{}/chat/completions", greeting(&mut process));
+        Self { name, url, process, times: Vec::new() }
     }
 
     fn ask(&mut self, body: &[u8], counts: bool) {
@@ -77,13 +75,8 @@ routes:
     fn stop(mut self) -> f64 {
         let messages = json!([{"role": "user", "content": "Hello"}]);
         let body = json!({"model": "demo", "messages": messages, "max_tokens": 2000, "ignore_eos": true, "stream": true});
-        let mut stream = open(&self.url, body.to_string().into_bytes(), &[("x-bench", "engine")]);
-        stream.read_exact(&mut [0; 5]).expect("the stream begins");
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
-        let mut rest = String::new();
-        stream.read_to_string(&mut rest).expect("the stream is drained");
-        assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+        let stream = open(&self.url, body.to_string().into_bytes(), &[("x-bench", "engine")]);
+        stop_within(stream, &self.process);
         let begun = Instant::now();
         assert!(self.process.wait().expect("the process ends").success());
         begun.elapsed().as_secs_f64()

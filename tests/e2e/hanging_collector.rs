@@ -1,10 +1,11 @@
 //! A collector that takes connections and never answers costs no request anything: the process as users run it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use plimsoll_tests::http::open;
+use plimsoll_tests::process::{greeting, stop_within};
 use plimsoll_tests::{plimsoll, post_with};
 use serde_json::{Value, json};
 
@@ -27,10 +28,7 @@ fn requests_are_answered_and_the_drain_ends() {
         let mut text = String::new();
         log.read_to_string(&mut text).map(|_| text)
     });
-    let mut greeting = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let line = greeting.find(|line| line.contains("clients")).expect("a greeting");
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
-    let chat = format!("{url}/chat/completions");
+    let chat = format!("{}/chat/completions", greeting(&mut process));
     let body = |content: &str| {
         let messages = json!([{"role": "user", "content": content}]);
         json!({"model": "demo", "messages": messages, "max_tokens": 900, "ignore_eos": true, "stream": true})
@@ -40,12 +38,7 @@ fn requests_are_answered_and_the_drain_ends() {
     let short = json!({"model": "demo", "messages": [{"role": "user", "content": CANARY}]});
     let reply = post_with(&chat, short.to_string().into_bytes(), &[("traceparent", &caller(1))]);
     assert_eq!(reply.status, 200, "{}", reply.text());
-    let mut stream = open(&chat, body(CANARY), &[]);
-    stream.read_exact(&mut [0; 5]).unwrap();
-    assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).unwrap();
-    assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+    stop_within(open(&chat, body(CANARY), &[]), &process);
     assert!(process.wait().unwrap().success());
 
     let log = log.join().unwrap().unwrap();

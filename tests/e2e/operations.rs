@@ -1,9 +1,10 @@
 //! Probes, state, metrics, reload, drain, and clients that leave.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::io::Read;
+use std::process::Stdio;
 
 use plimsoll_tests::http::open;
+use plimsoll_tests::process::{greeting, stop_within};
 use plimsoll_tests::shared::demo;
 use plimsoll_tests::{Sidecar, get, plimsoll, post};
 use serde_json::{Value, json};
@@ -145,19 +146,10 @@ fn a_signal_to_stop_drains_the_process() {
     let mut command = plimsoll();
     command.arg("serve").args(ports).args(["--set", "telemetry.otlp=null", "--set", "log.level=warn"]);
     let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
-    // The greeting tells where it listens; that its reader leaves early must not matter.
-    let mut greeting = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let line = greeting.find(|line| line.contains("clients")).expect("a greeting");
-    drop(greeting);
-    let url =
-        line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+    // That the greeting's reader leaves early must not matter.
+    let url = greeting(&mut process);
     let body = json!({"model": "demo", "prompt": "a", "max_tokens": 900, "ignore_eos": true, "stream": true});
-    let mut stream = open(&format!("{url}/completions"), body.to_string().into_bytes(), &[]);
-    stream.read_exact(&mut [0; 5]).unwrap();
-    assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).unwrap();
-    assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+    stop_within(open(&format!("{url}/completions"), body.to_string().into_bytes(), &[]), &process);
     assert!(process.wait().unwrap().success());
 }
 

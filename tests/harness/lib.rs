@@ -6,6 +6,7 @@ pub mod browser;
 pub mod collector;
 pub mod http;
 pub mod mock;
+pub mod process;
 pub mod shared;
 mod sidecar;
 

@@ -2,10 +2,10 @@
 //! beneath the program carries it. Nothing here builds an image.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use plimsoll_tests::process::greeting;
 use plimsoll_tests::{get, plimsoll, post};
 use regex::Regex;
 use serde_json::json;
@@ -134,9 +134,8 @@ fn serve(image: &Path) -> (Child, String) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(serving.stdout.take().unwrap()).lines();
-    let line = lines.map_while(Result::ok).find(|line| line.contains("clients")).expect("it serves");
-    (serving, found(&line, r"(http://\S+/v1)"))
+    let base = found(&greeting(&mut serving), r"(http://\S+/v1)");
+    (serving, base)
 }
 
 fn dockerfile() -> String {
