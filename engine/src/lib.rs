@@ -20,7 +20,7 @@
 //!     queue: 64,
 //!     keep_alive: KeepAlive::Always,
 //! })?;
-//! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?;
+//! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?.ids();
 //! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
 //! let request = Generate { prompt, max_tokens: 100, sampling: Sampling::greedy(), ..Generate::default() };
 //! let mut answer = engine.generate(request, permit);

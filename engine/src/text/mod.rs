@@ -14,15 +14,16 @@ mod stops;
 mod tool_calls;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use folder::Folder;
 use segments::SegmentMemo;
 use tokenizer::Tokenizer;
+use weigh::Scale;
 use wire::Understood;
 
 pub use certificate::{Certificate, Divergence, Reasoning, Shape, Stability};
 pub use error::{EncodeError, TemplateError, TextError};
+pub use segments::Encoded;
 pub use stops::{Scanned, StopScanner};
 pub use stream::TextStream;
 pub use template::{Prompt, TemplateMessage, Templates};
@@ -35,6 +36,7 @@ pub struct Text {
     templates: Templates,
     /// What the template understands without tools, and with them.
     understood: [Understood; 2],
+    scale: Scale,
     tool_calls: Option<ToolCallFormat>,
 }
 
@@ -50,8 +52,9 @@ impl Text {
             path: folder.join("tokenizer.json"),
             reason: e.to_string(),
         })?;
+        let scale = Scale::new(&templates, &understood[0], &segments);
         let tool_calls = tool_calls::detect(&templates);
-        Ok(Self { tokenizer, segments, templates, understood, tool_calls })
+        Ok(Self { tokenizer, segments, templates, understood, scale, tool_calls })
     }
 
     /// Renders a conversation of OpenAI's message shapes into the model's prompt. What the template does not
@@ -84,7 +87,7 @@ impl Text {
 
     /// Ids of a rendered prompt: special tokens in it are recognised, none is added. Costs only what no earlier
     /// prompt contained, where [`segmented`](Self::segmented).
-    pub fn encode(&self, rendered: &str) -> Result<Arc<[u32]>, EncodeError> {
+    pub fn encode(&self, rendered: &str) -> Result<Encoded, EncodeError> {
         self.segments.encode(rendered)
     }
 
@@ -94,14 +97,14 @@ impl Text {
         self.tokenizer.encode_with_frame(text)
     }
 
-    /// Number of tokens of a rendered prompt; equal to the length of [`encode`](Self::encode).
+    /// Number of tokens of a rendered prompt.
     pub fn count(&self, rendered: &str) -> Result<usize, EncodeError> {
-        self.segments.count(rendered)
+        Ok(self.encode(rendered)?.tokens())
     }
 
-    /// Tokens that `messages` add to a prompt, judged by themselves. Sums are close to, not always equal to, the
-    /// tokens of a whole prompt; the same messages always weigh the same.
-    pub fn weigh(&self, messages: &[serde_json::Value]) -> Result<usize, EncodeError> {
+    /// Tokens that `messages`, read for prompts without tools, add to a prompt, judged by themselves. Sums are close to,
+    /// not always equal to, the tokens of a whole prompt; the same messages always weigh the same.
+    pub fn weigh(&self, messages: &[TemplateMessage]) -> Result<usize, EncodeError> {
         weigh::weigh(self, messages)
     }
 

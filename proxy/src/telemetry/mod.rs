@@ -21,6 +21,7 @@
 //! spans.
 
 mod batch;
+mod bound;
 mod chat;
 mod content;
 mod delivery;

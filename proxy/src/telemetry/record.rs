@@ -70,7 +70,7 @@ pub(super) fn to_f64(count: u64) -> f64 {
 }
 
 /// What the configuration chose for a request. All are configured names, so each may be a metric label.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteFacts {
     /// The route's name.
     pub route: Arc<str>,
