@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use opentelemetry::metrics::{BoundCounter, BoundHistogram};
+use opentelemetry::metrics::{BoundCounter, BoundHistogram, BoundUpDownCounter};
 use opentelemetry::{KeyValue, StringValue};
 
 use super::names::{GenAiNames, attr};
@@ -14,6 +14,7 @@ use super::request::method_label;
 /// Everything that requests were labelled with so far. Labels are configured names and closed lists: there are few.
 #[derive(Default)]
 pub(super) struct Bound {
+    active: Memo<&'static str, ActiveMeters>,
     http: Memo<HttpKey, HttpMeters>,
     /// None: refused before a route was chosen.
     routes: Memo<Option<RouteFacts>, RouteMeters>,
@@ -21,11 +22,15 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    pub(super) fn active(&self, record: &RequestRecord) -> Arc<Labelled<ActiveMeters>> {
+        self.active.get(method_label(&record.method), |method| method_labels(method).to_vec())
+    }
+
     pub(super) fn http(&self, record: &RequestRecord) -> Arc<Labelled<HttpMeters>> {
         let (status, error) = (record.status, error(record));
         let key = HttpKey { method: method_label(&record.method), path: record.path, status, error };
         self.http.get(key, |key| {
-            let mut labels = active_labels(record).to_vec();
+            let mut labels = method_labels(key.method).to_vec();
             labels.extend(key.path.map(|path| KeyValue::new(attr::HTTP_ROUTE, path)));
             labels.extend(key.status.map(|status| KeyValue::new(attr::STATUS, i64::from(status))));
             labels.extend(error_label(key.error));
@@ -82,6 +87,12 @@ struct ChatKey {
     error: Option<&'static str>,
 }
 
+/// What the requests of one method are counted by while they run.
+#[derive(Default)]
+pub(super) struct ActiveMeters {
+    pub(super) requests: OnceLock<BoundUpDownCounter<i64>>,
+}
+
 /// What a request as such is measured by.
 #[derive(Default)]
 pub(super) struct HttpMeters {
@@ -93,6 +104,8 @@ pub(super) struct HttpMeters {
 pub(super) struct RouteMeters {
     pub(super) before: OnceLock<BoundHistogram<u64>>,
     pub(super) after: OnceLock<BoundHistogram<u64>>,
+    /// By what became of the prompt.
+    pub(super) requests: [OnceLock<BoundCounter<u64>>; 4],
     pub(super) policy_duration: OnceLock<BoundHistogram<f64>>,
     pub(super) queue_wait: OnceLock<BoundHistogram<f64>>,
     pub(super) drift: OnceLock<BoundHistogram<f64>>,
@@ -142,8 +155,8 @@ impl<K: Clone + Eq + Hash, M: Default> Memo<K, M> {
     }
 }
 
-pub(super) fn active_labels(record: &RequestRecord) -> [KeyValue; 2] {
-    [KeyValue::new(attr::METHOD, method_label(&record.method)), KeyValue::new(attr::URL_SCHEME, "http")]
+fn method_labels(method: &'static str) -> [KeyValue; 2] {
+    [KeyValue::new(attr::METHOD, method), KeyValue::new(attr::URL_SCHEME, "http")]
 }
 
 /// Only a failure is an error: a refusal is the client's.

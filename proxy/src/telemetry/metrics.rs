@@ -5,7 +5,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
-use super::bound::{Bound, ChatMeters, Labelled, RouteMeters, active_labels};
+use super::bound::{Bound, ChatMeters, Labelled, RouteMeters};
 use super::names::{GenAiNames, Metric, attr, buckets, metrics};
 use super::record::{ChatFacts, PolicyFacts, PolicyOutcome, RequestRecord, to_f64};
 
@@ -68,12 +68,17 @@ impl Instruments {
     }
 
     pub(super) fn request_started(&self, record: &RequestRecord) {
-        self.http_active.add(1, &active_labels(record));
+        self.active(record, 1);
+    }
+
+    fn active(&self, record: &RequestRecord, change: i64) {
+        let active = self.bound.active(record);
+        active.meters.requests.get_or_init(|| self.http_active.bind(&active.labels)).add(change);
     }
 
     /// Writes everything that is counted or measured about a request.
     pub(super) fn request_finished(&self, record: &RequestRecord, took: Duration) {
-        self.http_active.add(-1, &active_labels(record));
+        self.active(record, -1);
         let http = self.bound.http(record);
         let duration = http.meters.duration.get_or_init(|| self.http_duration.bind(&http.labels));
         duration.record(took.as_secs_f64());
@@ -116,7 +121,10 @@ impl Instruments {
         }
         let duration = meters.policy_duration.get_or_init(|| self.policy_duration.bind(&route.labels));
         duration.record(facts.took.as_secs_f64());
-        self.requests.add(1, &route.with(KeyValue::new(attr::POLICY_OUTCOME, facts.outcome.as_str())));
+        let requests = meters.requests[facts.outcome as usize].get_or_init(|| {
+            self.requests.bind(&route.with(KeyValue::new(attr::POLICY_OUTCOME, facts.outcome.as_str())))
+        });
+        requests.add(1);
         for action in &facts.actions {
             let kind = KeyValue::new(attr::ACTION_TYPE, action.policy.clone());
             self.removed.add(action.tokens_removed, &route.with(kind));
