@@ -6,8 +6,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::text::error::EncodeError;
 use crate::text::tokenizer::Tokenizer;
@@ -46,6 +46,17 @@ impl Encoded {
     }
 }
 
+fn memo(capacity: u64) -> Cache<Box<str>, Ids, ByLength> {
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity((capacity / (ENTRY + 8 * TYPICAL_TOKENS)) as usize)
+        .weight_capacity(capacity)
+        // What just came is asked for again in the same request: it has half of the room, also where all is full.
+        .hot_allocation(0.5)
+        .build();
+    let options = options.expect("both capacities are given. This is a bug.");
+    Cache::with_options(options, ByLength, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
+
 /// Encodes rendered prompts and remembers their pieces.
 pub(super) struct SegmentMemo {
     tokenizer: Tokenizer,
@@ -66,10 +77,8 @@ impl SegmentMemo {
     /// A memo for `tokenizer`, after testing on `samples` (rendered prompts) and on awkward strings whether
     /// segments can be trusted. Fails where the tokenizer does not encode them at all.
     pub(super) fn new(tokenizer: Tokenizer, samples: &[String]) -> Result<Self, EncodeError> {
-        let items = CAPACITY / (ENTRY + 8 * TYPICAL_TOKENS);
-        let ids = Cache::with_weighter(items as usize, CAPACITY, ByLength);
         let segmented = pieces_equal_whole(&tokenizer, samples)?;
-        Ok(Self { tokenizer, ids, segmented })
+        Ok(Self { tokenizer, ids: memo(CAPACITY), segmented })
     }
 
     /// Whether prompts are encoded piece by piece.

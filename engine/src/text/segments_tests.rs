@@ -25,6 +25,25 @@ fn a_growing_prompt_is_encoded_where_it_grew() {
 }
 
 #[test]
+fn a_full_memo_holds_what_just_came() {
+    let Some((_, mut memo)) = memo("demo-model/model") else { return };
+    memo.ids = super::memo(4 << 20);
+    let prompt = |salt: usize, turns: usize| -> String {
+        let text =
+            |turn: usize| format!("<|im_start|>user\n{salt}.{turn}{}<|im_end|>\n", " word".repeat(200));
+        (0..turns).map(text).collect()
+    };
+    // What came twice is dearer than what comes for the first time.
+    for salt in (0..12).flat_map(|salt| [salt, salt]) {
+        memo.encode(&prompt(salt, 400)).unwrap();
+    }
+    let last = prompt(12, 400);
+    memo.encode(&last).unwrap();
+    let pieces = memo.tokenizer.pieces(&last).unwrap();
+    assert!(pieces.into_iter().all(|piece| memo.ids.get(piece).is_some()));
+}
+
+#[test]
 fn a_tokenizer_that_looks_across_borders_is_encoded_whole() {
     let Some(folder) = shared("demo-model/model") else { return };
     let text = std::fs::read_to_string(folder.join("tokenizer.json")).unwrap();

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use plimsoll_engine::text::TemplateMessage;
 use plimsoll_policies::{Message, Tokens};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 /// Bytes of messages kept, and about twice as many of what they are read as.
 const CAPACITY: u64 = 32 << 20;
@@ -41,9 +41,21 @@ impl Weighter<String, Arc<Known>> for ByLength {
 
 impl Texts {
     pub(super) fn new() -> Self {
-        let items = usize::try_from(CAPACITY / TYPICAL).unwrap_or(usize::MAX);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usize::try_from(CAPACITY / TYPICAL).unwrap_or(usize::MAX))
+            .weight_capacity(CAPACITY)
+            // What just came is asked for again in the same request: it has half of the room, also where all is full.
+            .hot_allocation(0.5)
+            .build();
+        let options = options.expect("both capacities are given. This is a bug.");
+        let known = Cache::with_options(
+            options,
+            ByLength,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
         // 0 stands for no text.
-        Self { known: Cache::with_weighter(items, CAPACITY, ByLength), next: AtomicU64::new(1) }
+        Self { known, next: AtomicU64::new(1) }
     }
 
     /// What is known of a text, or what will be. One that was forgotten in between has another id.

@@ -24,11 +24,7 @@ pub(super) struct Live {
 
 impl Live {
     /// A span under `parent`, which may be the caller's, invalid (a new trace), or one of ours.
-    pub(super) fn start(
-        tracer: Option<&SdkTracer>,
-        mut builder: SpanBuilder,
-        parent: &SpanContext,
-    ) -> Self {
+    pub(super) fn start(tracer: Option<&SdkTracer>, mut builder: SpanBuilder, parent: &SpanContext) -> Self {
         let Some(tracer) = tracer else {
             return Self { on: None, context: parent.clone() };
         };
