@@ -269,6 +269,9 @@ fn admit(error: &AdmitFault) -> Fault {
         }
         NotAdmitted::Count(error) => count(error).at(param),
         NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error).at(param),
+        NotAdmitted::Memory(AdmitError::TooMany { .. }) => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("n")
+        }
         NotAdmitted::Memory(AdmitError::QueueFull { .. })
         | NotAdmitted::Waited(_)
         | NotAdmitted::CompilerBusy(_) => {

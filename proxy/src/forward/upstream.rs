@@ -361,7 +361,7 @@ impl Observe for Watch {
         if let Some(whole) = self.whole.take() {
             let mut said = Said::default();
             said.read(&String::from_utf8_lossy(&whole));
-            span.said(&said);
+            span.said(&[said]);
         }
         span.completed();
     }

@@ -109,14 +109,18 @@ impl Said {
         }
     }
 
-    /// The answer as one message.
-    pub(super) fn output(&self) -> String {
+    fn message(&self) -> Value {
         let mut parts: Vec<Value> = (!self.text.is_empty()).then(|| text(&self.text)).into_iter().collect();
         for (name, arguments) in &self.calls {
             parts.push(json!({"type": "tool_call", "name": name, "arguments": arguments}));
         }
-        json!([{"role": "assistant", "parts": parts, "finish_reason": self.finish}]).to_string()
+        json!({"role": "assistant", "parts": parts, "finish_reason": self.finish})
     }
+}
+
+/// An answer: one message for each of its choices.
+pub(super) fn output(choices: &[Said]) -> String {
+    choices.iter().map(Said::message).collect::<Value>().to_string()
 }
 
 #[cfg(test)]
@@ -159,7 +163,7 @@ mod tests {
         let stream: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
         streamed.read(&format!("{stream}data: [DONE]\n\n"));
         assert_eq!(whole, streamed);
-        let output: Value = serde_json::from_str(&whole.output()).unwrap();
+        let output: Value = serde_json::from_str(&output(&[whole])).unwrap();
         assert_eq!(output[0]["parts"][1], json!({"type": "tool_call", "name": "ls", "arguments": "{}"}));
         assert_eq!(output[0]["finish_reason"], "stop");
     }

@@ -1,0 +1,139 @@
+//! One choice of an answer: token ids in, text and tool calls out.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use plimsoll_engine::text::{Piece, StopScanner, Text, TextStream, ToolCallFormat, ToolCallParser};
+use plimsoll_engine::{Engine, Event, Finish, Generate, GenerateError, Generation, Logprobs, Permit, Tag};
+
+use super::Part;
+use crate::parse::Options;
+use crate::stream::Likelihood;
+
+/// A choice as it is generated.
+pub(super) struct Choice {
+    index: usize,
+    work: Work,
+    decoder: TextStream,
+    stops: StopScanner,
+    calls: Option<ToolCallParser>,
+    text: Arc<Text>,
+    /// Of the token that comes next.
+    logprobs: Option<Logprobs>,
+    finish: &'static str,
+}
+
+enum Work {
+    Held(Box<(Generate, Permit)>),
+    Running(Generation),
+    Ended,
+}
+
+impl Choice {
+    /// A choice that has its memory and is not started yet.
+    pub(super) fn new(
+        index: usize,
+        held: Box<(Generate, Permit)>,
+        text: &Arc<Text>,
+        options: &Options,
+        calls: Option<ToolCallFormat>,
+    ) -> Self {
+        Self {
+            index,
+            work: Work::Held(held),
+            decoder: text.decoder(true),
+            stops: text.stops(options.stop.clone()),
+            calls: calls.map(ToolCallFormat::parser),
+            text: text.clone(),
+            logprobs: None,
+            finish: "stop",
+        }
+    }
+
+    /// Starts what is held back.
+    pub(super) fn start(&mut self, engine: &Engine, tag: Option<Tag>) {
+        self.work = match std::mem::replace(&mut self.work, Work::Ended) {
+            Work::Held(held) => {
+                let (request, permit) = *held;
+                Work::Running(engine.generate_tagged(request, permit, tag))
+            }
+            other => other,
+        };
+    }
+
+    /// The next event, where it runs.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, GenerateError>> {
+        match &mut self.work {
+            Work::Running(generation) => {
+                Pin::new(generation).poll_next(cx).map(|event| event.unwrap_or(Err(GenerateError::Gone)))
+            }
+            Work::Held(_) | Work::Ended => Poll::Pending,
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.work, Work::Running(_))
+    }
+
+    /// Why it ended.
+    pub(super) fn finish(&self) -> &'static str {
+        self.finish
+    }
+
+    /// How likely the next token is.
+    pub(super) fn likely(&mut self, logprobs: Logprobs) {
+        self.logprobs = Some(logprobs);
+    }
+
+    /// The next token.
+    pub(super) fn token(&mut self, token: u32) -> Part {
+        let text = self.decoder.push(token).unwrap_or_default();
+        let scanned = self.stops.push(&text);
+        let mut pieces = self.pieces(scanned.text);
+        let mut finished = None;
+        if scanned.stop.is_some() {
+            finished = Some(self.end("stop"));
+            pieces.extend(self.last_pieces());
+        }
+        let told = self.logprobs.take().map(|told| Likelihood::new(&told, &self.text));
+        Part {
+            choice: self.index,
+            tokens: vec![token],
+            pieces,
+            logprobs: told.into_iter().collect(),
+            finished,
+        }
+    }
+
+    /// The model is done: what was held back goes out.
+    pub(super) fn done(&mut self, reason: Finish) -> Part {
+        let finished = self.end(if reason == Finish::Length { "length" } else { "stop" });
+        let rest = self.decoder.finish().unwrap_or_default();
+        let mut text = self.stops.push(&rest).text;
+        text.push_str(&self.stops.finish());
+        let mut pieces = self.pieces(text);
+        pieces.extend(self.last_pieces());
+        Part { choice: self.index, pieces, finished: Some(finished), ..Part::default() }
+    }
+
+    fn pieces(&mut self, text: String) -> Vec<Piece> {
+        match &mut self.calls {
+            _ if text.is_empty() => Vec::new(),
+            Some(calls) => calls.push(&text),
+            None => vec![Piece::Text(text)],
+        }
+    }
+
+    fn last_pieces(&mut self) -> Vec<Piece> {
+        self.calls.as_mut().map(ToolCallParser::finish).unwrap_or_default()
+    }
+
+    /// Frees the slot before the client has read the end.
+    fn end(&mut self, reason: &'static str) -> &'static str {
+        self.finish = reason;
+        self.work = Work::Ended;
+        reason
+    }
+}
