@@ -12,13 +12,21 @@ use crate::admit::Run;
 use crate::body::Body;
 use crate::live::Embedded;
 use crate::stamp;
-use crate::stream::{self, Collected, Kind, Likelihood, Reply};
+use crate::stream::openai::{Collected, Completion};
+use crate::stream::{self, Kind, Likelihood, Reply};
 use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation, Said};
 
 use super::EngineFailed;
 
 /// One step of an answer.
 pub enum Step {
+    /// The engine began to compute.
+    Started {
+        /// Tokens of the prompt.
+        prompt: u64,
+        /// Tokens of the prompt whose KV was there already.
+        cached: u64,
+    },
     /// Something to send.
     Part(Part),
     /// The end.
@@ -37,10 +45,12 @@ pub struct Part {
 }
 
 /// How an answer ended, and what it took, in tokens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct End {
     /// `stop` or `length`.
     pub finish: &'static str,
+    /// The stop string that ended it.
+    pub stop: Option<String>,
     /// Tokens of the prompt.
     pub prompt: u64,
     /// Tokens of the prompt whose KV was there already.
@@ -60,9 +70,12 @@ pub(super) async fn forward(run: Run) -> Result<Response<Body>, BoxError> {
     Ok(response)
 }
 
-fn reply(run: &Run) -> Reply {
+fn reply(run: &Run) -> Box<dyn Reply> {
+    if let Some(original) = &run.envelope.original {
+        return original.reply(run);
+    }
     let prefix = if run.kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
-    Reply {
+    Box::new(Completion {
         kind: run.kind,
         id: format!("{prefix}-{}", uuid::Uuid::now_v7().simple()),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -71,7 +84,7 @@ fn reply(run: &Run) -> Reply {
         logprobs: run.options.logprobs.is_some(),
         prompt_ids: run.options.return_token_ids.then(|| run.prompt.clone()),
         collected: Collected::default(),
-    }
+    })
 }
 
 /// An answer as it is generated. Dropping it ends the generation and frees its memory.
@@ -86,6 +99,8 @@ pub struct Answer {
     logprobs: Option<Logprobs>,
     /// Why the answer ended; nothing is generated any more.
     finish: Option<&'static str>,
+    /// The stop string that ended it.
+    stop: Option<String>,
 }
 
 impl Answer {
@@ -114,6 +129,7 @@ impl Answer {
             text,
             logprobs: None,
             finish: None,
+            stop: None,
         }
     }
 
@@ -121,7 +137,10 @@ impl Answer {
     pub async fn next(&mut self) -> Result<Step, EngineFailed> {
         while let Some(generation) = &mut self.generation {
             match generation.next().await.transpose() {
-                Ok(Some(Event::Started { cached, slot, .. })) => self.meter.started(cached, slot),
+                Ok(Some(Event::Started { cached, slot, .. })) => {
+                    self.meter.started(cached, slot);
+                    return Ok(Step::Started { prompt: self.meter.prompt, cached: self.meter.cached });
+                }
                 Ok(Some(Event::Prefilled)) => self.meter.prefilled(),
                 Ok(Some(Event::Logprobs(logprobs))) => self.logprobs = Some(logprobs),
                 Ok(Some(Event::Token(token))) => return Ok(Step::Part(self.token(token))),
@@ -130,7 +149,7 @@ impl Answer {
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        Ok(Step::End(self.meter.end(self.finish.unwrap_or("stop"))))
+        Ok(Step::End(self.meter.end(self.finish.unwrap_or("stop"), self.stop.take())))
     }
 
     fn token(&mut self, token: u32) -> Part {
@@ -139,6 +158,7 @@ impl Answer {
         let scanned = self.stops.push(&text);
         let mut pieces = self.pieces(scanned.text);
         if scanned.stop.is_some() {
+            self.stop = scanned.stop;
             self.finish("stop");
             pieces.extend(self.last_pieces());
         }
@@ -151,7 +171,11 @@ impl Answer {
     fn done(&mut self, reason: Finish) -> Part {
         self.finish(if reason == Finish::Length { "length" } else { "stop" });
         let rest = self.decoder.finish().unwrap_or_default();
-        let mut text = self.stops.push(&rest).text;
+        let scanned = self.stops.push(&rest);
+        if scanned.stop.is_some() {
+            (self.stop, self.finish) = (scanned.stop, Some("stop"));
+        }
+        let mut text = scanned.text;
         text.push_str(&self.stops.finish());
         let mut pieces = self.pieces(text);
         pieces.extend(self.last_pieces());
@@ -287,7 +311,7 @@ impl Meter {
         self.memory.process_rss = Some(reading.process_rss);
     }
 
-    fn end(&mut self, finish: &'static str) -> End {
+    fn end(&mut self, finish: &'static str, stop: Option<String>) -> End {
         self.look();
         if let Some(mut span) = self.span.take() {
             if let Some(said) = &mut self.said {
@@ -304,7 +328,7 @@ impl Meter {
             }
             span.completed();
         }
-        End { finish, prompt: self.prompt, cached: self.cached, completion: self.completion }
+        End { finish, stop, prompt: self.prompt, cached: self.cached, completion: self.completion }
     }
 
     fn failed(&mut self) {

@@ -6,7 +6,9 @@ use plimsoll_engine::text::Piece;
 use serde_json::{Map, Value, json};
 
 use super::logprobs::{self, Likelihood};
+use super::{Framing, Reply};
 use crate::forward::{End, Part};
+use crate::respond::Fault;
 
 /// Which of OpenAI's two completion APIs asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub enum Kind {
 }
 
 /// One answer in the making.
-pub struct Reply {
+pub struct Completion {
     /// The API.
     pub kind: Kind,
     /// Id of the answer.
@@ -56,9 +58,16 @@ struct ToolCall {
     whole: bool,
 }
 
-impl Reply {
-    /// Adds a part to the whole.
-    pub fn collect(&mut self, part: Part) {
+impl Reply for Completion {
+    fn framing(&self) -> Framing {
+        Framing::Data
+    }
+
+    fn failed(&mut self, fault: &Fault) -> Value {
+        fault.body()
+    }
+
+    fn collect(&mut self, part: Part) {
         self.collected.tokens.extend(part.tokens);
         self.collected.logprobs.extend(part.logprobs);
         for piece in part.pieces {
@@ -77,8 +86,7 @@ impl Reply {
         }
     }
 
-    /// The whole answer.
-    pub fn whole(self, end: &End) -> Value {
+    fn whole(self: Box<Self>, end: &End) -> Value {
         let object = match self.kind {
             Kind::Chat => "chat.completion",
             Kind::Text => "text_completion",
@@ -92,27 +100,7 @@ impl Reply {
         Value::Object(answer)
     }
 
-    fn choice(mut self, end: &End) -> Value {
-        let finish = self.finish(end);
-        let likelihoods = std::mem::take(&mut self.collected.logprobs);
-        let logprobs = self.likelihoods(&likelihoods);
-        let mut choice = match self.kind {
-            Kind::Chat => json!({"index": 0, "message": message(&self.id, &self.collected)}),
-            Kind::Text => json!({"index": 0, "text": self.collected.text}),
-        };
-        choice["logprobs"] = logprobs;
-        choice["finish_reason"] = finish.into();
-        if let Some(ids) = &self.prompt_ids {
-            choice["token_ids"] = json!(self.collected.tokens);
-            if self.kind == Kind::Text {
-                choice["prompt_token_ids"] = json!(&ids[..]);
-            }
-        }
-        choice
-    }
-
-    /// The chunks before the first token.
-    pub fn opening(&self) -> Vec<Value> {
+    fn opening(&mut self) -> Vec<Value> {
         if self.kind == Kind::Text {
             return Vec::new();
         }
@@ -124,8 +112,7 @@ impl Reply {
         vec![chunk]
     }
 
-    /// The chunks of a part.
-    pub fn chunks(&mut self, part: &Part) -> Vec<Value> {
+    fn chunks(&mut self, part: &Part) -> Vec<Value> {
         let mut tokens = &part.tokens[..];
         let mut logprobs = self.likelihoods(&part.logprobs);
         let mut chunks = Vec::with_capacity(part.pieces.len());
@@ -159,8 +146,7 @@ impl Reply {
         chunks
     }
 
-    /// The chunks after the last token.
-    pub fn closing(&self, end: &End) -> Vec<Value> {
+    fn closing(&mut self, end: &End) -> Vec<Value> {
         let last = match self.kind {
             Kind::Chat => json!({}),
             Kind::Text => self.text_delta(""),
@@ -172,6 +158,27 @@ impl Reply {
             chunks.push(Value::Object(chunk));
         }
         chunks
+    }
+}
+
+impl Completion {
+    fn choice(mut self, end: &End) -> Value {
+        let finish = self.finish(end);
+        let likelihoods = std::mem::take(&mut self.collected.logprobs);
+        let logprobs = self.likelihoods(&likelihoods);
+        let mut choice = match self.kind {
+            Kind::Chat => json!({"index": 0, "message": message(&self.id, &self.collected)}),
+            Kind::Text => json!({"index": 0, "text": self.collected.text}),
+        };
+        choice["logprobs"] = logprobs;
+        choice["finish_reason"] = finish.into();
+        if let Some(ids) = &self.prompt_ids {
+            choice["token_ids"] = json!(self.collected.tokens);
+            if self.kind == Kind::Text {
+                choice["prompt_token_ids"] = json!(&ids[..]);
+            }
+        }
+        choice
     }
 
     /// Null where none were asked for, or none are there.
