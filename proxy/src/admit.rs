@@ -26,6 +26,8 @@ pub enum Admitted {
     Send(Sending),
     /// Saved.
     Save(Saving),
+    /// Counted.
+    Count(Counting),
     /// Answered from what is kept.
     Kept(Arc<Kept>, Caller, Wanted),
     /// Answered from what is loaded.
@@ -39,6 +41,7 @@ impl Admitted {
             Self::Run(run) => Some(&mut run.envelope),
             Self::Send(sending) => Some(&mut sending.envelope),
             Self::Save(saving) => Some(&mut saving.envelope),
+            Self::Count(counting) => Some(&mut counting.envelope),
             Self::Kept(..) | Self::Models(..) => None,
         }
     }
@@ -82,6 +85,18 @@ pub struct Sending {
     pub report: Option<Report>,
     /// The body.
     pub outgoing: Outgoing,
+}
+
+/// A conversation whose tokens are asked for.
+pub struct Counting {
+    /// The engine that would run it.
+    pub engine: Arc<Embedded>,
+    /// The request around its body.
+    pub envelope: Envelope,
+    /// What the policy did.
+    pub report: Option<Report>,
+    /// The conversation as the policy leaves it.
+    pub conversation: Conversation,
 }
 
 /// The call may not run, or not now.
@@ -162,6 +177,10 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         }
         Work::Save { engine, chat } => {
             return Ok(Admitted::Save(Saving { envelope, report, chat, engine }));
+        }
+        Work::Count { engine, chat } => {
+            let conversation = chat.conversation;
+            return Ok(Admitted::Count(Counting { engine, envelope, report, conversation }));
         }
         Work::Kept { wanted } => {
             let kept = envelope.live.kept.clone();

@@ -16,7 +16,8 @@ use crate::admit::Run;
 use crate::body::Body;
 use crate::live::Embedded;
 use crate::stamp;
-use crate::stream::{self, Collected, Kind, Likelihood, Reply};
+use crate::stream::openai::{Collected, Completion};
+use crate::stream::{self, Kind, Likelihood, Reply};
 use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation, Said};
 
 use super::EngineFailed;
@@ -24,6 +25,13 @@ use choice::Choice;
 
 /// One step of an answer.
 pub enum Step {
+    /// The engine began to compute.
+    Started {
+        /// Tokens of the prompt.
+        prompt: u64,
+        /// Tokens of the prompt whose KV was there already.
+        cached: u64,
+    },
     /// Something to send.
     Part(Part),
     /// The end.
@@ -46,8 +54,12 @@ pub struct Part {
 }
 
 /// How an answer ended, and what it took, in tokens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct End {
+    /// Why the first choice ended: `stop` or `length`.
+    pub finish: &'static str,
+    /// The stop string that ended it.
+    pub stop: Option<String>,
     /// Tokens of the prompt, which all choices share.
     pub prompt: u64,
     /// Tokens of the prompt whose KV was there already.
@@ -67,9 +79,12 @@ pub(super) async fn forward(run: Run) -> Result<Response<Body>, BoxError> {
     Ok(response)
 }
 
-fn reply(run: &Run) -> Reply {
+fn reply(run: &Run) -> Box<dyn Reply> {
+    if let Some(original) = &run.envelope.original {
+        return original.reply(run);
+    }
     let prefix = if run.kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
-    Reply {
+    Box::new(Completion {
         kind: run.kind,
         id: format!("{prefix}-{}", uuid::Uuid::now_v7().simple()),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -78,7 +93,7 @@ fn reply(run: &Run) -> Reply {
         logprobs: run.options.logprobs.is_some(),
         prompt_ids: run.options.return_token_ids.then(|| run.prompt.clone()),
         choices: run.permits.iter().map(|_| Collected::default()).collect(),
-    }
+    })
 }
 
 /// An answer as it is generated: one choice or several. Dropping it ends the generation and frees its memory.
@@ -127,7 +142,10 @@ impl Answer {
             let part = match event {
                 Ok(Event::Started { cached, slot, .. }) => {
                     self.meter.started(index, cached, slot);
-                    continue;
+                    if index > 0 {
+                        continue;
+                    }
+                    return Ok(Step::Started { prompt: self.meter.prompt, cached: self.meter.cached });
                 }
                 Ok(Event::Prefilled) => {
                     self.meter.prefilled(index);
@@ -151,7 +169,7 @@ impl Answer {
             self.meter.said(&part);
             return Ok(Step::Part(part));
         }
-        Ok(Step::End(self.meter.end(self.choices.iter().map(Choice::finish))))
+        Ok(Step::End(self.meter.end(&self.choices)))
     }
 
     /// The next event of any choice; none where all have ended.
@@ -296,12 +314,12 @@ impl Meter {
         self.memory.process_rss = Some(reading.process_rss);
     }
 
-    fn end(&mut self, reasons: impl Iterator<Item = &'static str>) -> End {
+    fn end(&mut self, choices: &[Choice]) -> End {
         self.look();
         if let Some(mut span) = self.span.take() {
             span.said(&self.said);
             let facts = span.facts();
-            facts.finish_reasons = reasons.map(str::to_owned).collect();
+            facts.finish_reasons = choices.iter().map(|choice| choice.finish().to_owned()).collect();
             facts.response_model = Some(self.engine.name.clone());
             facts.input_tokens = Some(self.prompt);
             facts.memory = Some(self.memory);
@@ -311,7 +329,14 @@ impl Meter {
             }
             span.completed();
         }
-        End { prompt: self.prompt, cached: self.cached, completion: self.completion }
+        let first = choices.first();
+        End {
+            finish: first.map_or("stop", Choice::finish),
+            stop: first.and_then(Choice::stop).map(str::to_owned),
+            prompt: self.prompt,
+            cached: self.cached,
+            completion: self.completion,
+        }
     }
 
     fn failed(&mut self) {

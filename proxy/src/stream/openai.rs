@@ -6,7 +6,9 @@ use plimsoll_engine::text::Piece;
 use serde_json::{Map, Value, json};
 
 use super::logprobs::{self, Likelihood};
+use super::{Framing, Reply};
 use crate::forward::{End, Part};
+use crate::respond::Fault;
 
 /// Which of OpenAI's two completion APIs asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub enum Kind {
 }
 
 /// One answer in the making.
-pub struct Reply {
+pub struct Completion {
     /// The API.
     pub kind: Kind,
     /// Id of the answer.
@@ -58,9 +60,16 @@ struct ToolCall {
     whole: bool,
 }
 
-impl Reply {
-    /// Adds a part to the whole.
-    pub fn collect(&mut self, part: Part) {
+impl Reply for Completion {
+    fn framing(&self) -> Framing {
+        Framing::Data
+    }
+
+    fn failed(&mut self, fault: &Fault) -> Value {
+        fault.body()
+    }
+
+    fn collect(&mut self, part: Part) {
         let collected = &mut self.choices[part.choice];
         collected.tokens.extend(part.tokens);
         collected.logprobs.extend(part.logprobs);
@@ -81,8 +90,7 @@ impl Reply {
         }
     }
 
-    /// The whole answer.
-    pub fn whole(mut self, end: &End) -> Value {
+    fn whole(mut self: Box<Self>, end: &End) -> Value {
         let object = match self.kind {
             Kind::Chat => "chat.completion",
             Kind::Text => "text_completion",
@@ -97,27 +105,7 @@ impl Reply {
         Value::Object(answer)
     }
 
-    fn choice(&mut self, index: usize) -> Value {
-        let likelihoods = std::mem::take(&mut self.choices[index].logprobs);
-        let logprobs = self.likelihoods(index, &likelihoods);
-        let collected = &self.choices[index];
-        let mut choice = match self.kind {
-            Kind::Chat => json!({"index": index, "message": message(&self.id, index, collected)}),
-            Kind::Text => json!({"index": index, "text": collected.text}),
-        };
-        choice["logprobs"] = logprobs;
-        choice["finish_reason"] = collected.finish().into();
-        if let Some(ids) = &self.prompt_ids {
-            choice["token_ids"] = json!(collected.tokens);
-            if self.kind == Kind::Text {
-                choice["prompt_token_ids"] = json!(&ids[..]);
-            }
-        }
-        choice
-    }
-
-    /// The chunks before the first token.
-    pub fn opening(&self) -> Vec<Value> {
+    fn opening(&mut self) -> Vec<Value> {
         if self.kind == Kind::Text {
             return Vec::new();
         }
@@ -130,8 +118,7 @@ impl Reply {
         chunks
     }
 
-    /// The chunks of a part.
-    pub fn chunks(&mut self, part: &Part) -> Vec<Value> {
+    fn chunks(&mut self, part: &Part) -> Vec<Value> {
         let index = part.choice;
         let mut tokens = &part.tokens[..];
         let mut logprobs = self.likelihoods(index, &part.logprobs);
@@ -158,6 +145,36 @@ impl Reply {
         chunks
     }
 
+    fn closing(&mut self, end: &End) -> Vec<Value> {
+        if !self.include_usage {
+            return Vec::new();
+        }
+        let mut chunk = self.frame(self.chunk_object(), json!([]));
+        chunk.insert("usage".to_owned(), usage(end));
+        vec![Value::Object(chunk)]
+    }
+}
+
+impl Completion {
+    fn choice(&mut self, index: usize) -> Value {
+        let likelihoods = std::mem::take(&mut self.choices[index].logprobs);
+        let logprobs = self.likelihoods(index, &likelihoods);
+        let collected = &self.choices[index];
+        let mut choice = match self.kind {
+            Kind::Chat => json!({"index": index, "message": message(&self.id, index, collected)}),
+            Kind::Text => json!({"index": index, "text": collected.text}),
+        };
+        choice["logprobs"] = logprobs;
+        choice["finish_reason"] = collected.finish().into();
+        if let Some(ids) = &self.prompt_ids {
+            choice["token_ids"] = json!(collected.tokens);
+            if self.kind == Kind::Text {
+                choice["prompt_token_ids"] = json!(&ids[..]);
+            }
+        }
+        choice
+    }
+
     /// What a piece adds to its choice; the end of a call says nothing.
     fn delta(&mut self, choice: usize, piece: &Piece) -> Option<Value> {
         match piece {
@@ -178,16 +195,6 @@ impl Reply {
                 None
             }
         }
-    }
-
-    /// The chunks after the last choice has ended.
-    pub fn closing(&self, end: &End) -> Vec<Value> {
-        if !self.include_usage {
-            return Vec::new();
-        }
-        let mut chunk = self.frame(self.chunk_object(), json!([]));
-        chunk.insert("usage".to_owned(), usage(end));
-        vec![Value::Object(chunk)]
     }
 
     /// Null where none were asked for, or none are there.

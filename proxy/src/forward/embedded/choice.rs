@@ -23,6 +23,8 @@ pub(super) struct Choice {
     /// Of the token that comes next.
     logprobs: Option<Logprobs>,
     finish: &'static str,
+    /// The stop string that ended it.
+    stop: Option<String>,
 }
 
 enum Work {
@@ -49,6 +51,7 @@ impl Choice {
             text: text.clone(),
             logprobs: None,
             finish: "stop",
+            stop: None,
         }
     }
 
@@ -82,6 +85,11 @@ impl Choice {
         self.finish
     }
 
+    /// The stop string that ended it.
+    pub(super) fn stop(&self) -> Option<&str> {
+        self.stop.as_deref()
+    }
+
     /// How likely the next token is.
     pub(super) fn likely(&mut self, logprobs: Logprobs) {
         self.logprobs = Some(logprobs);
@@ -94,6 +102,7 @@ impl Choice {
         let mut pieces = self.pieces(scanned.text);
         let mut finished = None;
         if scanned.stop.is_some() {
+            self.stop = scanned.stop;
             finished = Some(self.end("stop"));
             pieces.extend(self.last_pieces());
         }
@@ -109,9 +118,12 @@ impl Choice {
 
     /// The model is done: what was held back goes out.
     pub(super) fn done(&mut self, reason: Finish) -> Part {
-        let finished = self.end(if reason == Finish::Length { "length" } else { "stop" });
         let rest = self.decoder.finish().unwrap_or_default();
-        let mut text = self.stops.push(&rest).text;
+        let scanned = self.stops.push(&rest);
+        let length = reason == Finish::Length && scanned.stop.is_none();
+        let finished = self.end(if length { "length" } else { "stop" });
+        self.stop = scanned.stop;
+        let mut text = scanned.text;
         text.push_str(&self.stops.finish());
         let mut pieces = self.pieces(text);
         pieces.extend(self.last_pieces());
