@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Response;
-use plimsoll_engine::text::{Piece, StopScanner, Text, TextStream, ToolCallFormat, ToolCallParser};
+use plimsoll_engine::text::{AnswerReader, Piece, StopScanner, Text, TextStream, ToolCallFormat};
 use plimsoll_engine::{Event, Finish, Generate, GenerateError, Generation, Logprobs, Tag};
 use tower::BoxError;
 
@@ -47,6 +47,8 @@ pub struct End {
     pub cached: u64,
     /// Tokens generated.
     pub completion: u64,
+    /// Those of them that are thoughts, their marks included; none where the model does not think.
+    pub reasoning: Option<u64>,
 }
 
 /// Starts the generation and answers in the form that was asked for.
@@ -79,7 +81,7 @@ pub struct Answer {
     generation: Option<Generation>,
     decoder: TextStream,
     stops: StopScanner,
-    calls: Option<ToolCallParser>,
+    reader: AnswerReader,
     meter: Meter,
     text: Arc<Text>,
     /// Of the token that comes next.
@@ -94,6 +96,10 @@ impl Answer {
         let text = run.engine.counter.text.clone();
         let options = run.options;
         let calls = text.tool_calls().filter(|_| run.tools && options.tool_calls);
+        let reader = match run.kind {
+            Kind::Chat => text.reader(&run.prompt, calls.map(ToolCallFormat::parser)),
+            Kind::Text => AnswerReader::plain(),
+        };
         let request = Generate {
             prompt: run.prompt,
             max_tokens: run.max_tokens,
@@ -109,7 +115,7 @@ impl Answer {
             generation: Some(run.engine.engine.generate_tagged(request, run.permit, meter.tag())),
             decoder: text.decoder(true),
             stops: text.stops(options.stop),
-            calls: calls.map(ToolCallFormat::parser),
+            reader,
             meter,
             text,
             logprobs: None,
@@ -137,10 +143,12 @@ impl Answer {
         self.meter.token();
         let text = self.decoder.push(token).unwrap_or_default();
         let scanned = self.stops.push(&text);
-        let mut pieces = self.pieces(scanned.text);
+        let thought = self.reader.thinking();
+        let mut pieces = self.reader.push(&scanned.text);
+        self.meter.thought(thought, self.reader.thinking());
         if scanned.stop.is_some() {
             self.finish("stop");
-            pieces.extend(self.last_pieces());
+            pieces.extend(self.reader.finish());
         }
         self.meter.said(&pieces);
         let told = self.logprobs.take().map(|told| Likelihood::new(&told, &self.text));
@@ -153,22 +161,10 @@ impl Answer {
         let rest = self.decoder.finish().unwrap_or_default();
         let mut text = self.stops.push(&rest).text;
         text.push_str(&self.stops.finish());
-        let mut pieces = self.pieces(text);
-        pieces.extend(self.last_pieces());
+        let mut pieces = self.reader.push(&text);
+        pieces.extend(self.reader.finish());
         self.meter.said(&pieces);
         Part { pieces, ..Part::default() }
-    }
-
-    fn pieces(&mut self, text: String) -> Vec<Piece> {
-        match &mut self.calls {
-            _ if text.is_empty() => Vec::new(),
-            Some(calls) => calls.push(&text),
-            None => vec![Piece::Text(text)],
-        }
-    }
-
-    fn last_pieces(&mut self) -> Vec<Piece> {
-        self.calls.as_mut().map(ToolCallParser::finish).unwrap_or_default()
     }
 
     /// Frees the slot before the client has read the end.
@@ -193,6 +189,7 @@ struct Meter {
     prompt: u64,
     cached: u64,
     completion: u64,
+    reasoning: Option<u64>,
     memory: MemoryFacts,
     /// The answer, where it is wanted for the trace.
     said: Option<Said>,
@@ -232,6 +229,7 @@ impl Meter {
             prompt,
             cached: 0,
             completion: 0,
+            reasoning: None,
             memory,
             said,
         }
@@ -248,6 +246,7 @@ impl Meter {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => said.text(text),
+                Piece::Thinking(thoughts) => said.thoughts(thoughts),
                 Piece::CallStart { index, name } => said.call(*index, name, ""),
                 Piece::CallArguments { index, json_fragment } => said.call(*index, "", json_fragment),
                 Piece::CallEnd { .. } => {}
@@ -267,6 +266,13 @@ impl Meter {
         self.look();
         if let Some(span) = &mut self.span {
             span.prefilled();
+        }
+    }
+
+    /// Counts a token by whether the answer was inside of the thoughts before and after it.
+    fn thought(&mut self, before: Option<bool>, after: Option<bool>) {
+        if let (Some(before), Some(after)) = (before, after) {
+            *self.reasoning.get_or_insert(0) += u64::from(before || after);
         }
     }
 
@@ -304,7 +310,13 @@ impl Meter {
             }
             span.completed();
         }
-        End { finish, prompt: self.prompt, cached: self.cached, completion: self.completion }
+        End {
+            finish,
+            prompt: self.prompt,
+            cached: self.cached,
+            completion: self.completion,
+            reasoning: self.reasoning,
+        }
     }
 
     fn failed(&mut self) {

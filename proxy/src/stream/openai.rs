@@ -41,6 +41,7 @@ pub struct Reply {
 #[derive(Debug, Default)]
 pub struct Collected {
     text: String,
+    thoughts: String,
     calls: Vec<ToolCall>,
     tokens: Vec<u32>,
     logprobs: Vec<Likelihood>,
@@ -64,6 +65,7 @@ impl Reply {
         for piece in part.pieces {
             match piece {
                 Piece::Text(text) => self.collected.text.push_str(&text),
+                Piece::Thinking(thoughts) => self.collected.thoughts.push_str(&thoughts),
                 Piece::CallStart { name, .. } => {
                     self.collected.calls.push(ToolCall { name, arguments: String::new(), whole: false });
                 }
@@ -132,6 +134,8 @@ impl Reply {
         for piece in &part.pieces {
             let delta = match piece {
                 Piece::Text(text) => self.text_delta(text),
+                // As DeepSeek's API and vLLM name it.
+                Piece::Thinking(thoughts) => json!({"reasoning_content": thoughts}),
                 Piece::CallStart { index, name } => json!({"tool_calls": [{
                     "index": index, "id": call_id(&self.id, *index), "type": "function",
                     "function": {"name": name, "arguments": ""},
@@ -239,6 +243,14 @@ impl Reply {
 }
 
 fn message(id: &str, collected: &Collected) -> Value {
+    let mut message = said(id, collected);
+    if !collected.thoughts.is_empty() {
+        message["reasoning_content"] = collected.thoughts.as_str().into();
+    }
+    message
+}
+
+fn said(id: &str, collected: &Collected) -> Value {
     let text = &collected.text;
     if collected.calls.is_empty() {
         return json!({"role": "assistant", "content": text, "refusal": null});
@@ -262,10 +274,14 @@ fn call_id(answer: &str, index: usize) -> String {
 }
 
 fn usage(end: &End) -> Value {
-    json!({
+    let mut usage = json!({
         "prompt_tokens": end.prompt,
         "completion_tokens": end.completion,
         "total_tokens": end.prompt + end.completion,
         "prompt_tokens_details": {"cached_tokens": end.cached},
-    })
+    });
+    if let Some(reasoning) = end.reasoning {
+        usage["completion_tokens_details"] = json!({"reasoning_tokens": reasoning});
+    }
+    usage
 }
