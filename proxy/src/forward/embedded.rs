@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Response;
-use plimsoll_engine::text::Piece;
+use plimsoll_engine::text::{AnswerReader, Piece, ToolCallFormat};
 use plimsoll_engine::{Event, Generate, GenerateError, Sampling, Tag};
 use tower::BoxError;
 
@@ -66,6 +66,8 @@ pub struct End {
     pub cached: u64,
     /// Tokens generated, by all choices together.
     pub completion: u64,
+    /// Those of them that are thoughts, their marks included; none where the model does not think.
+    pub reasoning: Option<u64>,
 }
 
 /// Starts the generation and answers in the form that was asked for.
@@ -107,10 +109,15 @@ pub struct Answer {
 impl Answer {
     fn start(run: Run) -> Self {
         let meter = Meter::start(&run);
-        let Run { engine, options, prompt, max_tokens, grammar, permits, tools, .. } = run;
-        let seeds = 0..permits.len() as u64;
-        let held = permits.into_iter().zip(seeds).map(|(permit, more)| {
-            let seed = options.sampling.seed.map(|seed| seed.wrapping_add(more));
+        let Run { engine, options, prompt, max_tokens, grammar, permits, tools, kind, .. } = run;
+        let text = &engine.counter.text;
+        let calls = text.tool_calls().filter(|_| tools && options.tool_calls);
+        let reader = || match kind {
+            Kind::Chat => text.reader(&prompt, calls.map(ToolCallFormat::parser)),
+            Kind::Text => AnswerReader::plain(),
+        };
+        let held = permits.into_iter().enumerate().map(|(index, permit)| {
+            let seed = options.sampling.seed.map(|seed| seed.wrapping_add(index as u64));
             let request = Generate {
                 prompt: prompt.clone(),
                 max_tokens,
@@ -122,12 +129,9 @@ impl Answer {
                 grammar: grammar.clone(),
                 keep_alive: options.keep_alive,
             };
-            Box::new((request, permit))
+            Choice::new(index, Box::new((request, permit)), text, options.stop.clone(), reader())
         });
-        let text = &engine.counter.text;
-        let calls = text.tool_calls().filter(|_| tools && options.tool_calls);
-        let mut choices: Vec<_> =
-            held.enumerate().map(|(index, held)| Choice::new(index, held, text, &options, calls)).collect();
+        let mut choices: Vec<_> = held.collect();
         // The others wait for the prompt that the first one computes, and go on from it.
         if let Some(first) = choices.first_mut() {
             first.start(&engine.engine, meter.tag());
@@ -271,6 +275,7 @@ impl Meter {
         for piece in &part.pieces {
             match piece {
                 Piece::Text(text) => said.text(text),
+                Piece::Thinking(thoughts) => said.thoughts(thoughts),
                 Piece::CallStart { index, name } => said.call(*index, name, ""),
                 Piece::CallArguments { index, json_fragment } => said.call(*index, "", json_fragment),
                 Piece::CallEnd { .. } => {}
@@ -330,12 +335,14 @@ impl Meter {
             span.completed();
         }
         let first = choices.first();
+        let reasoning = choices.iter().filter_map(Choice::reasoning).reduce(|sum, more| sum + more);
         End {
             finish: first.map_or("stop", Choice::finish),
             stop: first.and_then(Choice::stop).map(str::to_owned),
             prompt: self.prompt,
             cached: self.cached,
             completion: self.completion,
+            reasoning,
         }
     }
 

@@ -43,6 +43,7 @@ pub struct Completion {
 #[derive(Debug, Default)]
 pub struct Collected {
     text: String,
+    thoughts: String,
     calls: Vec<ToolCall>,
     tokens: Vec<u32>,
     logprobs: Vec<Likelihood>,
@@ -77,6 +78,7 @@ impl Reply for Completion {
         for piece in part.pieces {
             match piece {
                 Piece::Text(text) => collected.text.push_str(&text),
+                Piece::Thinking(thoughts) => collected.thoughts.push_str(&thoughts),
                 Piece::CallStart { name, .. } => {
                     collected.calls.push(ToolCall { name, arguments: String::new(), whole: false });
                 }
@@ -179,6 +181,8 @@ impl Completion {
     fn delta(&mut self, choice: usize, piece: &Piece) -> Option<Value> {
         match piece {
             Piece::Text(text) => Some(self.text_delta(text)),
+            // As DeepSeek's API and vLLM name it.
+            Piece::Thinking(thoughts) => Some(json!({"reasoning_content": thoughts})),
             Piece::CallStart { index, name } => {
                 let (empty, arguments) = (String::new(), String::new());
                 self.choices[choice].calls.push(ToolCall { name: empty, arguments, whole: false });
@@ -266,6 +270,14 @@ impl Collected {
 }
 
 fn message(id: &str, choice: usize, collected: &Collected) -> Value {
+    let mut message = said(id, choice, collected);
+    if !collected.thoughts.is_empty() {
+        message["reasoning_content"] = collected.thoughts.as_str().into();
+    }
+    message
+}
+
+fn said(id: &str, choice: usize, collected: &Collected) -> Value {
     let text = &collected.text;
     if collected.calls.is_empty() {
         return json!({"role": "assistant", "content": text, "refusal": null});
@@ -290,10 +302,14 @@ fn call_id(answer: &str, choice: usize, index: usize) -> String {
 }
 
 fn usage(end: &End) -> Value {
-    json!({
+    let mut usage = json!({
         "prompt_tokens": end.prompt,
         "completion_tokens": end.completion,
         "total_tokens": end.prompt + end.completion,
         "prompt_tokens_details": {"cached_tokens": end.cached},
-    })
+    });
+    if let Some(reasoning) = end.reasoning {
+        usage["completion_tokens_details"] = json!({"reasoning_tokens": reasoning});
+    }
+    usage
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
-use plimsoll_engine::text::{Piece, StopScanner, Text, TextStream, ToolCallFormat, ToolCallParser};
+use plimsoll_engine::text::{AnswerReader, StopScanner, Text, TextStream};
 use plimsoll_engine::{Engine, Event, Finish, Generate, GenerateError, Generation, Logprobs, Permit, Tag};
 
 use super::Part;
-use crate::parse::Options;
 use crate::stream::Likelihood;
 
 /// A choice as it is generated.
@@ -18,7 +17,9 @@ pub(super) struct Choice {
     work: Work,
     decoder: TextStream,
     stops: StopScanner,
-    calls: Option<ToolCallParser>,
+    reader: AnswerReader,
+    /// Tokens of thoughts, their marks included; none where the model does not think.
+    reasoning: Option<u64>,
     text: Arc<Text>,
     /// Of the token that comes next.
     logprobs: Option<Logprobs>,
@@ -39,15 +40,16 @@ impl Choice {
         index: usize,
         held: Box<(Generate, Permit)>,
         text: &Arc<Text>,
-        options: &Options,
-        calls: Option<ToolCallFormat>,
+        stops: Vec<String>,
+        reader: AnswerReader,
     ) -> Self {
         Self {
             index,
             work: Work::Held(held),
             decoder: text.decoder(true),
-            stops: text.stops(options.stop.clone()),
-            calls: calls.map(ToolCallFormat::parser),
+            stops: text.stops(stops),
+            reader,
+            reasoning: None,
             text: text.clone(),
             logprobs: None,
             finish: "stop",
@@ -90,6 +92,11 @@ impl Choice {
         self.stop.as_deref()
     }
 
+    /// Tokens of thoughts; none where the model does not think.
+    pub(super) fn reasoning(&self) -> Option<u64> {
+        self.reasoning
+    }
+
     /// How likely the next token is.
     pub(super) fn likely(&mut self, logprobs: Logprobs) {
         self.logprobs = Some(logprobs);
@@ -99,12 +106,14 @@ impl Choice {
     pub(super) fn token(&mut self, token: u32) -> Part {
         let text = self.decoder.push(token).unwrap_or_default();
         let scanned = self.stops.push(&text);
-        let mut pieces = self.pieces(scanned.text);
+        let thought = self.reader.thinking();
+        let mut pieces = self.reader.push(&scanned.text);
+        self.thought(thought, self.reader.thinking());
         let mut finished = None;
         if scanned.stop.is_some() {
             self.stop = scanned.stop;
             finished = Some(self.end("stop"));
-            pieces.extend(self.last_pieces());
+            pieces.extend(self.reader.finish());
         }
         let told = self.logprobs.take().map(|told| Likelihood::new(&told, &self.text));
         Part {
@@ -125,21 +134,16 @@ impl Choice {
         self.stop = scanned.stop;
         let mut text = scanned.text;
         text.push_str(&self.stops.finish());
-        let mut pieces = self.pieces(text);
-        pieces.extend(self.last_pieces());
+        let mut pieces = self.reader.push(&text);
+        pieces.extend(self.reader.finish());
         Part { choice: self.index, pieces, finished: Some(finished), ..Part::default() }
     }
 
-    fn pieces(&mut self, text: String) -> Vec<Piece> {
-        match &mut self.calls {
-            _ if text.is_empty() => Vec::new(),
-            Some(calls) => calls.push(&text),
-            None => vec![Piece::Text(text)],
+    /// Counts a token by whether the answer was inside of the thoughts before and after it.
+    fn thought(&mut self, before: Option<bool>, after: Option<bool>) {
+        if let (Some(before), Some(after)) = (before, after) {
+            *self.reasoning.get_or_insert(0) += u64::from(before || after);
         }
-    }
-
-    fn last_pieces(&mut self) -> Vec<Piece> {
-        self.calls.as_mut().map(ToolCallParser::finish).unwrap_or_default()
     }
 
     /// Frees the slot before the client has read the end.
