@@ -32,7 +32,7 @@ use crate::slots::SlotsError;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// An error as a client sees it, in the words of OpenAI's API.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The status.
     pub status: StatusCode,
@@ -84,14 +84,23 @@ impl Fault {
     pub fn body_in(&self, dialect: Dialect, _id: &str) -> Value {
         match dialect {
             Dialect::OpenAi => self.body(),
+            Dialect::Responses => self.renamed(dialect).body(),
         }
     }
 
     /// The status in a dialect.
     fn status_in(&self, dialect: Dialect) -> StatusCode {
         match dialect {
-            Dialect::OpenAi => self.status,
+            Dialect::OpenAi | Dialect::Responses => self.status,
         }
+    }
+
+    /// With the dialect's own name for the field at fault.
+    fn renamed(&self, dialect: Dialect) -> Self {
+        let name = self.param.as_deref().unwrap_or_default();
+        let own = dialect.renamed(name);
+        let message = self.message.replace(&format!("`{name}`"), &format!("`{own}`"));
+        Self { param: self.param.as_ref().map(|_| own.to_owned()), message, ..self.clone() }
     }
 
     /// The error body in OpenAI's form.

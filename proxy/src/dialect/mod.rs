@@ -4,6 +4,8 @@
 //! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
 //! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
 
+mod responses;
+
 use std::sync::Arc;
 
 use plimsoll_policies::{Conversation, ParseError, Tokens};
@@ -24,11 +26,17 @@ pub enum Dialect {
     /// OpenAI's chat completions and completions, and every path that is no other dialect's.
     #[default]
     OpenAi,
+    /// OpenAI's Responses API.
+    Responses,
 }
 
 impl Dialect {
     /// The dialect of a path in its plain spelling, of known APIs and of others beside them.
-    pub fn of(_path: &str) -> Self {
+    pub fn of(path: &str) -> Self {
+        let below = path.strip_prefix("/v1/responses");
+        if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return Self::Responses;
+        }
         Self::OpenAi
     }
 
@@ -36,13 +44,22 @@ impl Dialect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Responses => "responses",
         }
     }
 
     /// The dialect of the servers that have its paths.
     pub const fn server(self) -> config::Dialect {
         match self {
-            Self::OpenAi => config::Dialect::Openai,
+            Self::OpenAi | Self::Responses => config::Dialect::Openai,
+        }
+    }
+
+    /// A member of the chat form as the dialect names it.
+    pub fn renamed(self, member: &str) -> &str {
+        match self {
+            Self::OpenAi => member,
+            Self::Responses => responses::renamed(member),
         }
     }
 
@@ -50,9 +67,10 @@ impl Dialect {
     ///
     /// # Errors
     /// Bytes that are no JSON, or a request that is not of the dialect's form.
-    pub fn translate(self, _api: Api, _body: &str) -> Result<Option<Translated>, DialectError> {
+    pub fn translate(self, _api: Api, body: &str) -> Result<Option<Translated>, DialectError> {
         match self {
             Self::OpenAi => Ok(None),
+            Self::Responses => responses::translate(body).map(Some),
         }
     }
 }

@@ -236,7 +236,11 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         Api::Completions | Api::Other if resumes => Err(CallError::ResumesNothing),
         Api::SaveCheckpoint if !saves && resumes => Err(KeptError::from(kept::CheckpointError::Off).into()),
         Api::SaveCheckpoint if !saves => without_body(request),
-        Api::ChatCompletions | Api::SaveCheckpoint | Api::Completions => {
+        Api::ChatCompletions
+        | Api::SaveCheckpoint
+        | Api::Completions
+        | Api::Responses
+        | Api::ResponsesInputTokens => {
             request.record.record().dialect = Some(request.dialect.as_str());
             let body = std::mem::replace(&mut request.body, full(""));
             let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
