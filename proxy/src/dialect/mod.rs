@@ -113,6 +113,11 @@ pub trait Original: Send + Sync {
         None
     }
 
+    /// The field by which the caller forbids that what does not fit is cut: it goes on as it came then, to be refused.
+    fn forbids_cuts(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.
     fn counted(&self, tokens: Tokens, before: Tokens) -> Value;
 }

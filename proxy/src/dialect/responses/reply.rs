@@ -144,7 +144,7 @@ fn usage(end: &End) -> Value {
 }
 
 fn repeated(body: &str) -> Map<String, Value> {
-    let object = Object::of(body);
+    let object = Object::of_body(body);
     let given = |name: &str| serde_json::from_str(object.as_ref()?.given(name)?).ok();
     let one = |(name, absent): &(&str, &str)| {
         let value = given(name).or_else(|| serde_json::from_str(absent).ok());
