@@ -12,7 +12,7 @@ INPUT = [
     {"type": "function_call", "call_id": "c1", "name": "ls", "arguments": '{ "path": "/" }'},
     {"type": "function_call_output", "call_id": "c1", "output": "a\nb"},
 ]
-TOOLS = [{"type": "function", "name": "ls", "parameters": {"type": "object", "properties": {}}, "strict": False}]
+TOOLS = [{"type": "function", "name": "ls", "parameters": {"properties": {}, "type": "object"}, "strict": False}]
 MODEL = "gpt-5"
 
 
