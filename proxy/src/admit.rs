@@ -196,7 +196,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         }
     };
     let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
-    let max_tokens = room(&engine, &prompt, options.max_tokens)?;
+    let max_tokens = room(&engine, &prompt, asked(&input, &options))?;
     if options.format.is_some() && tools && options.tool_calls {
         return Err(NotAdmitted::FormatBesideTools);
     }
@@ -258,6 +258,15 @@ fn known(prompt: Arc<[u32]>, vocab: u32) -> Result<Arc<[u32]>, NotAdmitted> {
         Some(&token) => Err(NotAdmitted::UnknownToken { token, vocab }),
         None => Ok(prompt),
     }
+}
+
+/// Tokens asked for the answer, or fewer where the policy lowered them.
+fn asked(input: &Input, options: &Options) -> Option<u32> {
+    let lowered = match input {
+        Input::Chat(chat) => chat.conversation.output_limit().and_then(|limit| u32::try_from(limit).ok()),
+        Input::Text(_) => None,
+    };
+    options.max_tokens.map(|asked| lowered.map_or(asked, |lowered| lowered.min(asked)))
 }
 
 /// How long the answer may be: what was asked, or whatever the window leaves.

@@ -4,9 +4,12 @@
 //! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
 //! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
 
+pub(crate) mod anthropic;
+mod raw;
+
 use std::sync::Arc;
 
-use plimsoll_policies::{Conversation, ParseError, Tokens};
+use plimsoll_policies::{Conversation, ParseError, Step, Tokens};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -23,18 +26,23 @@ pub enum Dialect {
     /// OpenAI's chat completions and completions, and every path that is no other dialect's.
     #[default]
     OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
 }
 
 impl Dialect {
     /// The dialect of a path in its plain spelling, of known APIs and of others beside them.
-    pub fn of(_path: &str) -> Self {
-        Self::OpenAi
+    pub fn of(path: &str) -> Self {
+        let below =
+            |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if below("/v1/messages") { Self::Anthropic } else { Self::OpenAi }
     }
 
     /// The name in configuration, traces and messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
         }
     }
 
@@ -42,6 +50,7 @@ impl Dialect {
     pub const fn server(self) -> config::Dialect {
         match self {
             Self::OpenAi => config::Dialect::Openai,
+            Self::Anthropic => config::Dialect::Anthropic,
         }
     }
 
@@ -49,9 +58,10 @@ impl Dialect {
     ///
     /// # Errors
     /// Bytes that are no JSON, or a request that is not of the dialect's form.
-    pub fn translate(self, _api: Api, _body: &str) -> Result<Option<Translated>, DialectError> {
+    pub fn translate(self, api: Api, body: &str) -> Result<Option<Translated>, DialectError> {
         match self {
             Self::OpenAi => Ok(None),
+            Self::Anthropic => anthropic::translate(api, body).map(Some),
         }
     }
 }
@@ -66,6 +76,12 @@ pub struct Translated {
 
 /// A request of another dialect behind its OpenAI form.
 pub trait Original: Send + Sync {
+    /// What the embedded engine is asked for beyond the OpenAI form: edits of the caller's own, ahead of the route's policy.
+    ///
+    /// # Errors
+    /// Something that it cannot do, by its place.
+    fn check(&self) -> Result<Vec<Step>, DialectError>;
+
     /// The body in its own dialect with the edits of a conversation: messages by their slots. Bytes that no edit touches
     /// stay.
     fn write(&self, conversation: &Conversation) -> String;

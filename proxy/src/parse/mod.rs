@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
-use plimsoll_policies::ParseError;
+use plimsoll_policies::{ParseError, Report, Step};
 use thiserror::Error;
 
 use crate::body::{Body, BodyError, Payload, full, read_body};
@@ -47,6 +47,10 @@ pub struct Envelope {
     pub api: Api,
     /// What it was before it was translated; none where it speaks OpenAI's dialect or was not read.
     pub original: Option<Arc<dyn Original>>,
+    /// Edits that the caller asks the embedded engine for, ahead of the route's policy.
+    pub edits: Vec<Step>,
+    /// What they did.
+    pub edited: Option<Report>,
     /// The one route that answers it.
     pub route: Arc<Route>,
     /// What the route's policy may do with this request.
@@ -234,7 +238,11 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         Api::Completions | Api::Other if resumes => Err(CallError::ResumesNothing),
         Api::SaveCheckpoint if !saves && resumes => Err(KeptError::from(kept::CheckpointError::Off).into()),
         Api::SaveCheckpoint if !saves => without_body(request),
-        Api::ChatCompletions | Api::SaveCheckpoint | Api::Completions => {
+        Api::ChatCompletions
+        | Api::SaveCheckpoint
+        | Api::Completions
+        | Api::Messages
+        | Api::CountMessages => {
             request.record.record().dialect = Some(request.dialect.as_str());
             let body = std::mem::replace(&mut request.body, full(""));
             let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
@@ -262,7 +270,7 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     let model = chat::model(&conversation);
     let route = choose(&request, model.as_deref())?;
     let mode = mode(&request.head, &route);
-    let mut how = None;
+    let (mut how, mut edits) = (None, Vec::new());
     let saves = request.api == Api::SaveCheckpoint;
     let chat = Chat { payload, conversation, model };
     let work = match &route.upstream.kind {
@@ -271,6 +279,9 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
         Kind::Http(upstream) => send(&request, upstream, mode, chat)?,
         Kind::Engine(engine) => {
             check_model(&request.live, engine, &route, chat.model.as_deref())?;
+            if let Some(original) = &original {
+                edits = original.check()?;
+            }
             let run = run(request.api, engine, chat);
             let run = run.map_err(|error| placed(error, original.as_deref()))?;
             if let Some(resumed) = &resumed {
@@ -280,7 +291,8 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
         }
     };
     let mut call = call(request, route, mode, work);
-    (call.envelope.resumed, call.envelope.original) = (how, original);
+    let envelope = &mut call.envelope;
+    (envelope.resumed, envelope.original, envelope.edits) = (how, original, edits);
     Ok(call)
 }
 
@@ -400,11 +412,9 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 
 /// What is kept belongs to no route; the last one takes every request.
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
-    let Identified { head, api, live, record, candidates, .. } = request;
-    let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    let (mode, original, resumed, next) = (Mode::Off, None, None, None);
-    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, next };
-    Call { envelope, work: Work::Kept { wanted } }
+    let route =
+        request.candidates.last().expect("no request goes on without a route. This is a bug.").clone();
+    Call { envelope: Envelope::of(request, route, Mode::Off), work: Work::Kept { wanted } }
 }
 
 /// The id behind `/v1/models/`, in whatever spelling of the path; ids may have slashes.
@@ -442,10 +452,16 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
-    let Identified { head, api, live, record, .. } = request;
-    let (original, resumed, next) = (None, None, None);
-    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, next };
-    Call { envelope, work }
+    Call { envelope: Envelope::of(request, route, mode), work }
+}
+
+impl Envelope {
+    fn of(request: Identified, route: Arc<Route>, mode: Mode) -> Self {
+        let Identified { head, api, live, record, .. } = request;
+        let (original, edits, edited) = (None, Vec::new(), None);
+        let (resumed, next) = (None, None);
+        Self { head, api, original, edits, edited, route, mode, live, record, resumed, next }
+    }
 }
 
 #[cfg(test)]
