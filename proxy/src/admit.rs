@@ -47,7 +47,7 @@ impl Admitted {
     }
 }
 
-/// Leave to run on the embedded engine. The permit frees its memory when it is dropped.
+/// Leave to run on the embedded engine. A permit frees its memory when it is dropped.
 pub struct Run {
     /// The engine.
     pub engine: Arc<Embedded>,
@@ -71,8 +71,8 @@ pub struct Run {
     pub chat: Option<Conversation>,
     /// What the answer must be.
     pub grammar: Option<Grammar>,
-    /// Memory for prompt and answer.
-    pub permit: Permit,
+    /// Memory for the prompt and an answer, for each choice that is asked for.
+    pub permits: Vec<Permit>,
 }
 
 /// A request for an HTTP upstream.
@@ -196,7 +196,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         }
     };
     let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
-    let max_tokens = room(&engine, &prompt, asked(&input, &options))?;
+    let max_tokens = room(&engine, &prompt, asked(&input, &options), options.n)?;
     if options.format.is_some() && tools && options.tool_calls {
         return Err(NotAdmitted::FormatBesideTools);
     }
@@ -208,7 +208,8 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     let wait = envelope.live.limits.queue_wait;
     let grammar = grammar(&engine, options.format.clone(), wait).await?;
     let span = envelope.record.wait();
-    let permit = reserve(&engine, prompt.len(), max_tokens, wait).await?;
+    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
+    let permits = reserve(&engine, tokens, options.n, wait).await?;
     drop(span);
     Ok(Admitted::Run(Run {
         engine,
@@ -222,7 +223,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         resident,
         chat,
         grammar,
-        permit,
+        permits,
     }))
 }
 
@@ -269,25 +270,33 @@ fn asked(input: &Input, options: &Options) -> Option<u32> {
     options.max_tokens.map(|asked| lowered.map_or(asked, |lowered| lowered.min(asked)))
 }
 
-/// How long the answer may be: what was asked, or whatever the window leaves.
-fn room(engine: &Embedded, prompt: &[u32], asked: Option<u32>) -> Result<u32, NotAdmitted> {
+/// How long an answer may be: what was asked, or whatever the window leaves, and the memory, to so many of them.
+fn room(engine: &Embedded, prompt: &[u32], asked: Option<u32>, count: u32) -> Result<u32, NotAdmitted> {
     let context = engine.engine.context();
-    let left = u32::try_from(prompt.len()).map_or(0, |used| context.saturating_sub(used));
+    let used = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+    let left = context.saturating_sub(used);
     if left == 0 || asked.is_some_and(|asked| asked > left) {
         let output = asked.unwrap_or(1) as usize;
         return Err(NotAdmitted::TooLong { prompt: prompt.len(), output, context });
     }
-    Ok(asked.unwrap_or(left))
+    let all = engine.engine.model().kv_bytes_per_token.saturating_mul(u64::from(count));
+    let each = engine
+        .engine
+        .kv_room()
+        .1
+        .checked_div(all)
+        .map_or(context, |each| u32::try_from(each).unwrap_or(u32::MAX));
+    Ok(asked.unwrap_or_else(|| left.min(each.saturating_sub(used)).max(1)))
 }
 
+/// All choices run together or not at all.
 async fn reserve(
     engine: &Embedded,
-    prompt: usize,
-    max_tokens: u32,
+    tokens: u32,
+    count: u32,
     wait: Duration,
-) -> Result<Permit, NotAdmitted> {
-    let tokens = u32::try_from(prompt).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
-    match tokio::time::timeout(wait, engine.engine.reserve(tokens)).await {
+) -> Result<Vec<Permit>, NotAdmitted> {
+    match tokio::time::timeout(wait, engine.engine.reserve_all(tokens, count)).await {
         Ok(reserved) => Ok(reserved?),
         Err(_) => Err(NotAdmitted::Waited(wait)),
     }

@@ -14,7 +14,7 @@ use crate::record::Received;
 use crate::telemetry::RequestSpan;
 
 /// The paths of conversations, which policies act on.
-pub const CONVERSATIONS: [&str; 2] = ["/v1/chat/completions", "/v1/messages"];
+pub const CONVERSATIONS: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
 
 /// The API that a method and path name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub enum Api {
     Messages,
     /// `POST /v1/messages/count_tokens`
     CountMessages,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/responses/input_tokens`
+    ResponsesInputTokens,
     /// `GET /v1/models` and `GET /v1/models/{id}`
     Models,
     /// `GET /v1/context/artifacts/{id}`
@@ -47,6 +51,8 @@ impl Api {
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::POST, "/v1/messages") => Self::Messages,
             (&Method::POST, "/v1/messages/count_tokens") => Self::CountMessages,
+            (&Method::POST, "/v1/responses") => Self::Responses,
+            (&Method::POST, "/v1/responses/input_tokens") => Self::ResponsesInputTokens,
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
@@ -61,7 +67,7 @@ impl Api {
 
     /// Whether only the tokens of a conversation are asked for.
     pub fn counts(self) -> bool {
-        self == Self::CountMessages
+        matches!(self, Self::CountMessages | Self::ResponsesInputTokens)
     }
 
     /// The path's template, as traces and metrics name it.
@@ -71,6 +77,8 @@ impl Api {
             Self::Completions => Some("/v1/completions"),
             Self::Messages => Some("/v1/messages"),
             Self::CountMessages => Some("/v1/messages/count_tokens"),
+            Self::Responses => Some("/v1/responses"),
+            Self::ResponsesInputTokens => Some("/v1/responses/input_tokens"),
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),

@@ -35,7 +35,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const OVERLOADED: u16 = 529;
 
 /// An error as a client sees it, in the words of OpenAI's API.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The status.
     pub status: StatusCode,
@@ -87,7 +87,8 @@ impl Fault {
     pub fn body_in(&self, dialect: Dialect, id: &str) -> Value {
         match dialect {
             Dialect::OpenAi => self.body(),
-            Dialect::Anthropic => anthropic::error::body(self, self.status_in(dialect), id),
+            Dialect::Anthropic => anthropic::error::body(&self.renamed(dialect), self.status_in(dialect), id),
+            Dialect::Responses => self.renamed(dialect).body(),
         }
     }
 
@@ -99,6 +100,14 @@ impl Fault {
             }
             _ => self.status,
         }
+    }
+
+    /// With the dialect's own name for the field at fault.
+    fn renamed(&self, dialect: Dialect) -> Self {
+        let name = self.param.as_deref().unwrap_or_default();
+        let own = dialect.renamed(name);
+        let message = self.message.replace(&format!("`{name}`"), &format!("`{own}`"));
+        Self { param: self.param.as_ref().map(|_| own.to_owned()), message, ..self.clone() }
     }
 
     /// The error body in OpenAI's form.
@@ -331,6 +340,9 @@ fn admit(error: &AdmitFault) -> Fault {
         }
         NotAdmitted::Count(error) => count(error).at(param),
         NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error).at(param),
+        NotAdmitted::Memory(AdmitError::TooMany { .. }) => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("n")
+        }
         NotAdmitted::Memory(AdmitError::QueueFull { .. })
         | NotAdmitted::Waited(_)
         | NotAdmitted::CompilerBusy(_) => {

@@ -6,6 +6,7 @@
 
 pub(crate) mod anthropic;
 mod raw;
+mod responses;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::admit::Run;
 use crate::config;
 use crate::forward::{Seen, Usage};
 use crate::identify::Api;
+use crate::parse::OptionError;
 use crate::stream::Reply;
 use crate::telemetry::Said;
 
@@ -28,6 +30,8 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's Messages.
     Anthropic,
+    /// OpenAI's Responses API.
+    Responses,
 }
 
 impl Dialect {
@@ -35,7 +39,11 @@ impl Dialect {
     pub fn of(path: &str) -> Self {
         let below =
             |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if below("/v1/messages") { Self::Anthropic } else { Self::OpenAi }
+        match path {
+            _ if below("/v1/messages") => Self::Anthropic,
+            _ if below("/v1/responses") => Self::Responses,
+            _ => Self::OpenAi,
+        }
     }
 
     /// The name in configuration, traces and messages.
@@ -43,14 +51,24 @@ impl Dialect {
         match self {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
+            Self::Responses => "responses",
         }
     }
 
     /// The dialect of the servers that have its paths.
     pub const fn server(self) -> config::Dialect {
         match self {
-            Self::OpenAi => config::Dialect::Openai,
+            Self::OpenAi | Self::Responses => config::Dialect::Openai,
             Self::Anthropic => config::Dialect::Anthropic,
+        }
+    }
+
+    /// A member of the chat form as the dialect names it.
+    pub fn renamed(self, member: &str) -> &str {
+        match self {
+            Self::OpenAi => member,
+            Self::Anthropic => anthropic::renamed(member),
+            Self::Responses => responses::renamed(member),
         }
     }
 
@@ -62,6 +80,7 @@ impl Dialect {
         match self {
             Self::OpenAi => Ok(None),
             Self::Anthropic => anthropic::translate(api, body).map(Some),
+            Self::Responses => responses::translate(body).map(Some),
         }
     }
 }
@@ -76,12 +95,6 @@ pub struct Translated {
 
 /// A request of another dialect behind its OpenAI form.
 pub trait Original: Send + Sync {
-    /// What the embedded engine is asked for beyond the OpenAI form: edits of the caller's own, ahead of the route's policy.
-    ///
-    /// # Errors
-    /// Something that it cannot do, by its place.
-    fn check(&self) -> Result<Vec<Step>, DialectError>;
-
     /// The body in its own dialect with the edits of a conversation: messages by their slots. Bytes that no edit touches
     /// stay.
     fn write(&self, conversation: &Conversation) -> String;
@@ -97,6 +110,23 @@ pub trait Original: Send + Sync {
 
     /// Reads a server's answer, whole or streamed, for the trace.
     fn said(&self, body: &str, said: &mut Said);
+
+    /// What the embedded engine cannot do of this request, though it can be told in OpenAI's form: the place in the
+    /// caller's body, what is wrong and what to send instead.
+    fn unserved(&self) -> Option<OptionError> {
+        None
+    }
+
+    /// The field of the caller's body for which no policy may touch it: what is sent is not all that the model reads. A
+    /// server gets the original bytes.
+    fn ungoverned(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Edits that the caller asks for itself, ahead of the route's policy; of the embedded engine alone.
+    fn edits(&self) -> Vec<Step> {
+        Vec::new()
+    }
 
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.
     fn counted(&self, tokens: Tokens, before: Tokens) -> Value;

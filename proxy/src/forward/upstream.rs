@@ -388,7 +388,7 @@ impl Observe for Watch {
                 Some(original) => original.said(&whole, &mut said),
                 None => said.read(&whole),
             }
-            span.said(&said);
+            span.said(&[said]);
         }
         span.completed();
     }

@@ -62,6 +62,8 @@ pub struct Envelope {
     /// Where the embedded engine resumes a conversation: whether its keys and values were `restored`, `resident` or are
     /// `computed`. Of another server's nothing is known.
     pub resumed: Option<&'static str>,
+    /// The field for which the request goes to its server as it came, though its route has a policy.
+    pub ungoverned: Option<&'static str>,
     /// What is to be prepared once the answer is out.
     pub next: Option<Box<Next>>,
 }
@@ -242,7 +244,9 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         | Api::SaveCheckpoint
         | Api::Completions
         | Api::Messages
-        | Api::CountMessages => {
+        | Api::CountMessages
+        | Api::Responses
+        | Api::ResponsesInputTokens => {
             request.record.record().dialect = Some(request.dialect.as_str());
             let body = std::mem::replace(&mut request.body, full(""));
             let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
@@ -270,17 +274,21 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     let model = chat::model(&conversation);
     let route = choose(&request, model.as_deref())?;
     let mode = mode(&request.head, &route);
-    let (mut how, mut edits) = (None, Vec::new());
+    let (mut how, mut edits, mut ungoverned) = (None, Vec::new(), None);
     let saves = request.api == Api::SaveCheckpoint;
     let chat = Chat { payload, conversation, model };
     let work = match &route.upstream.kind {
         Kind::Http(_) if saves => Work::Save { engine: None, chat },
         Kind::Http(_) if original.is_some() && resumed.is_some() => return Err(CallError::ResumesElsewhere),
-        Kind::Http(upstream) => send(&request, upstream, mode, chat)?,
+        Kind::Http(upstream) => {
+            ungoverned = original.as_deref().and_then(Original::ungoverned).filter(|_| mode != Mode::Off);
+            send(&request, upstream, if ungoverned.is_some() { Mode::Off } else { mode }, chat)?
+        }
         Kind::Engine(engine) => {
             check_model(&request.live, engine, &route, chat.model.as_deref())?;
             if let Some(original) = &original {
-                edits = original.check()?;
+                original.unserved().map_or(Ok(()), Err)?;
+                edits = original.edits();
             }
             let run = run(request.api, engine, chat);
             let run = run.map_err(|error| placed(error, original.as_deref()))?;
@@ -293,6 +301,8 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     let mut call = call(request, route, mode, work);
     let envelope = &mut call.envelope;
     (envelope.resumed, envelope.original, envelope.edits) = (how, original, edits);
+    envelope.ungoverned = ungoverned;
+    envelope.record.record().ungoverned = ungoverned;
     Ok(call)
 }
 
@@ -459,8 +469,8 @@ impl Envelope {
     fn of(request: Identified, route: Arc<Route>, mode: Mode) -> Self {
         let Identified { head, api, live, record, .. } = request;
         let (original, edits, edited) = (None, Vec::new(), None);
-        let (resumed, next) = (None, None);
-        Self { head, api, original, edits, edited, route, mode, live, record, resumed, next }
+        let (resumed, ungoverned, next) = (None, None, None);
+        Self { head, api, original, edits, edited, route, mode, live, record, resumed, ungoverned, next }
     }
 }
 

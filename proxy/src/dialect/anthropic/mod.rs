@@ -22,15 +22,12 @@ use super::{DialectError, Original, Translated};
 use crate::admit::Run;
 use crate::forward::{Seen, Usage};
 use crate::identify::Api;
+use crate::parse::OptionError;
 use crate::stream::Reply;
 use crate::telemetry::Said;
 
 /// Members that ask an Anthropic server for something that the embedded engine has not; empty ones ask for nothing.
-const UNSERVED: [(&str, &str); 3] = [
-    ("mcp_servers", "MCP servers are not served by the embedded engine: leave `mcp_servers` out"),
-    ("container", "containers are not served by the embedded engine: leave `container` out"),
-    ("compaction", "compaction is not served by the embedded engine: leave `compaction` out"),
-];
+const UNSERVED: [&str; 3] = ["mcp_servers", "container", "compaction"];
 
 /// A Messages request behind its OpenAI form.
 struct Messages {
@@ -51,23 +48,39 @@ impl Messages {
     fn object(&self) -> Option<Object<'_>> {
         Raw::whole(&self.body).object()
     }
-}
 
-impl Original for Messages {
-    fn check(&self) -> Result<Vec<Step>, DialectError> {
-        let Some(object) = self.object() else { return Ok(Vec::new()) };
-        if !self.counts && object.get("max_tokens").is_none() {
-            return Err(DialectError::form("max_tokens", "Field required"));
-        }
-        let asks = |name: &&(&str, &str)| object.get(name.0).is_some_and(|value| value.text != "[]");
-        if let Some((name, message)) = UNSERVED.iter().find(asks) {
-            return Err(DialectError::form(*name, *message));
-        }
-        let Some(management) = object.get("context_management") else { return Ok(Vec::new()) };
+    /// The edits that the caller asks for.
+    fn steps(&self) -> Result<Vec<Step>, DialectError> {
+        let management = self.object().and_then(|object| object.get("context_management"));
+        let Some(management) = management else { return Ok(Vec::new()) };
         let management = serde_json::from_str(management.text);
         edits::steps(
             &management.map_err(|error| DialectError::form("context_management", error.to_string()))?,
         )
+    }
+}
+
+impl Original for Messages {
+    fn unserved(&self) -> Option<OptionError> {
+        let object = self.object()?;
+        if !self.counts && object.get("max_tokens").is_none() {
+            return Some(OptionError::new("max_tokens", "max_tokens: Field required"));
+        }
+        let asks = |name: &&&str| object.get(name).is_some_and(|value| value.text != "[]");
+        if let Some(name) = UNSERVED.iter().find(asks) {
+            let message = format!("{name}: not served by the embedded engine: leave it out");
+            return Some(OptionError::new(name, message));
+        }
+        match self.steps().err()? {
+            DialectError::Form { param, message } => {
+                Some(OptionError::new(&param, format!("{param}: {message}")))
+            }
+            DialectError::Json(error) => Some(OptionError::new("body", error.to_string())),
+        }
+    }
+
+    fn edits(&self) -> Vec<Step> {
+        self.steps().unwrap_or_default()
     }
 
     fn write(&self, conversation: &Conversation) -> String {
@@ -75,13 +88,7 @@ impl Original for Messages {
     }
 
     fn place(&self, param: &str) -> String {
-        match param {
-            "stop" => "stop_sequences".to_owned(),
-            "parallel_tool_calls" => "tool_choice.disable_parallel_tool_use".to_owned(),
-            "response_format" => "output_config.format".to_owned(),
-            "chat_template_kwargs" => "thinking".to_owned(),
-            _ => message_place(&self.read.origins, param).unwrap_or_else(|| dotted(param)),
-        }
+        message_place(&self.read.origins, param).unwrap_or_else(|| dotted(renamed(param)))
     }
 
     fn reply(&self, run: &Run) -> Box<dyn Reply> {
@@ -98,6 +105,17 @@ impl Original for Messages {
 
     fn counted(&self, tokens: Tokens, before: Tokens) -> Value {
         json!({"input_tokens": tokens, "context_management": {"original_input_tokens": before}})
+    }
+}
+
+/// A member of the chat form as this dialect names it.
+pub(super) fn renamed(member: &str) -> &str {
+    match member {
+        "stop" => "stop_sequences",
+        "parallel_tool_calls" => "tool_choice.disable_parallel_tool_use",
+        "response_format" => "output_config.format",
+        "chat_template_kwargs" => "thinking",
+        other => other,
     }
 }
 

@@ -9,7 +9,6 @@ use crate::admit::Run;
 use crate::dialect::Dialect;
 use crate::forward::{End, Part};
 use crate::respond::Fault;
-use crate::stream::thinking::{Splitter, Spoken};
 use crate::stream::{Framing, Reply};
 
 /// A message in the making.
@@ -24,7 +23,6 @@ pub(super) struct MessageReply {
     edited: Option<Report>,
     prompt: u64,
     cached: u64,
-    splitter: Splitter,
     /// The kind of the block that is open.
     open: Option<&'static str>,
     /// Blocks so far, the open one included.
@@ -47,7 +45,6 @@ impl MessageReply {
             edited: run.envelope.edited.clone(),
             prompt: run.prompt.len() as u64,
             cached: 0,
-            splitter: Splitter::after(&run.engine.counter.text, &run.prompt),
             open: None,
             count: 0,
             calls: (0, 0),
@@ -77,12 +74,16 @@ impl MessageReply {
         let mut events = Vec::new();
         for piece in pieces {
             match piece {
-                Piece::Text(text) => {
-                    let spoken = self.splitter.push(text);
-                    self.speak(spoken, &mut events);
+                Piece::Text(text) => self.say(text, &mut events),
+                Piece::Thinking(thought) => {
+                    if self.open != Some("thinking") {
+                        let block = json!({"type": "thinking", "thinking": "", "signature": ""});
+                        self.begin("thinking", &block, &mut events);
+                    }
+                    events.push(self.delta(&json!({"type": "thinking_delta", "thinking": thought})));
                 }
                 Piece::CallStart { name, .. } => {
-                    self.rest(&mut events);
+                    self.space.clear();
                     self.calls.0 += 1;
                     let id = format!("toolu_{}_{}", self.id.trim_start_matches("msg_"), self.calls.0);
                     self.begin(
@@ -105,36 +106,17 @@ impl MessageReply {
         events
     }
 
-    fn speak(&mut self, spoken: Vec<Spoken>, events: &mut Vec<Value>) {
-        for spoken in spoken {
-            match spoken {
-                Spoken::Thought(thought) => {
-                    if self.open != Some("thinking") {
-                        let block = json!({"type": "thinking", "thinking": "", "signature": ""});
-                        self.begin("thinking", &block, events);
-                    }
-                    events.push(self.delta(&json!({"type": "thinking_delta", "thinking": thought})));
-                }
-                // A block of white space before a call is none.
-                Spoken::Text(text) if self.open != Some("text") && text.trim().is_empty() => {
-                    self.space.push_str(&text);
-                }
-                Spoken::Text(text) => {
-                    if self.open != Some("text") {
-                        self.begin("text", &json!({"type": "text", "text": ""}), events);
-                    }
-                    let text = std::mem::take(&mut self.space) + &text;
-                    events.push(self.delta(&json!({"type": "text_delta", "text": text})));
-                }
+    /// White space alone before a call is no block.
+    fn say(&mut self, text: &str, events: &mut Vec<Value>) {
+        if self.open != Some("text") {
+            if text.trim().is_empty() {
+                self.space.push_str(text);
+                return;
             }
+            self.begin("text", &json!({"type": "text", "text": ""}), events);
         }
-    }
-
-    /// What was held back comes before what follows.
-    fn rest(&mut self, events: &mut Vec<Value>) {
-        let rest = self.splitter.finish();
-        self.speak(rest, events);
-        self.space.clear();
+        let text = std::mem::take(&mut self.space) + text;
+        events.push(self.delta(&json!({"type": "text_delta", "text": text})));
     }
 
     fn begin(&mut self, kind: &'static str, block: &Value, events: &mut Vec<Value>) {
@@ -215,8 +197,6 @@ impl Reply for MessageReply {
 
     fn closing(&mut self, end: &End) -> Vec<Value> {
         let mut events = Vec::new();
-        let rest = self.splitter.finish();
-        self.speak(rest, &mut events);
         if self.count == 0 && !self.space.is_empty() {
             self.begin("text", &json!({"type": "text", "text": ""}), &mut events);
             let text = std::mem::take(&mut self.space);

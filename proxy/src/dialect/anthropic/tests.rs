@@ -117,11 +117,8 @@ fn what_has_not_the_form_is_told_by_its_place() {
 fn the_engine_is_asked_for_what_it_has() {
     let place = |members: &str| {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"q"}}]{members}}}"#);
-        match messages(&body).check() {
-            Err(DialectError::Form { param, .. }) => param,
-            Err(other) => panic!("{other}"),
-            Ok(steps) => steps.len().to_string(),
-        }
+        let messages = messages(&body);
+        messages.unserved().map_or_else(|| messages.edits().len().to_string(), |unserved| unserved.param)
     };
     assert_eq!(place(""), "max_tokens");
     assert_eq!(place(r#","max_tokens":5,"mcp_servers":[],"metadata":{"user_id":"u"}"#), "0");
