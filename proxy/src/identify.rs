@@ -14,7 +14,7 @@ use crate::record::Received;
 use crate::telemetry::RequestSpan;
 
 /// The paths of conversations, which policies act on.
-pub const CONVERSATIONS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
+pub const CONVERSATIONS: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
 
 /// The API that a method and path name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub enum Api {
     ChatCompletions,
     /// `POST /v1/completions`
     Completions,
+    /// `POST /v1/messages`
+    Messages,
+    /// `POST /v1/messages/count_tokens`
+    CountMessages,
     /// `POST /v1/responses`
     Responses,
     /// `POST /v1/responses/input_tokens`
@@ -45,6 +49,8 @@ impl Api {
         match (method, plain(path).as_str()) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
+            (&Method::POST, "/v1/messages") => Self::Messages,
+            (&Method::POST, "/v1/messages/count_tokens") => Self::CountMessages,
             (&Method::POST, "/v1/responses") => Self::Responses,
             (&Method::POST, "/v1/responses/input_tokens") => Self::ResponsesInputTokens,
             (&Method::GET, "/v1/models") => Self::Models,
@@ -61,7 +67,7 @@ impl Api {
 
     /// Whether only the tokens of a conversation are asked for.
     pub fn counts(self) -> bool {
-        matches!(self, Self::ResponsesInputTokens)
+        matches!(self, Self::CountMessages | Self::ResponsesInputTokens)
     }
 
     /// The path's template, as traces and metrics name it.
@@ -69,6 +75,8 @@ impl Api {
         match self {
             Self::ChatCompletions => Some("/v1/chat/completions"),
             Self::Completions => Some("/v1/completions"),
+            Self::Messages => Some("/v1/messages"),
+            Self::CountMessages => Some("/v1/messages/count_tokens"),
             Self::Responses => Some("/v1/responses"),
             Self::ResponsesInputTokens => Some("/v1/responses/input_tokens"),
             Self::Models => Some("/v1/models"),

@@ -4,11 +4,13 @@
 //! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
 //! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
 
+pub(crate) mod anthropic;
+mod raw;
 mod responses;
 
 use std::sync::Arc;
 
-use plimsoll_policies::{Conversation, ParseError, Tokens};
+use plimsoll_policies::{Conversation, ParseError, Step, Tokens};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -26,6 +28,8 @@ pub enum Dialect {
     /// OpenAI's chat completions and completions, and every path that is no other dialect's.
     #[default]
     OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
     /// OpenAI's Responses API.
     Responses,
 }
@@ -33,17 +37,20 @@ pub enum Dialect {
 impl Dialect {
     /// The dialect of a path in its plain spelling, of known APIs and of others beside them.
     pub fn of(path: &str) -> Self {
-        let below = path.strip_prefix("/v1/responses");
-        if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            return Self::Responses;
+        let below =
+            |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match path {
+            _ if below("/v1/messages") => Self::Anthropic,
+            _ if below("/v1/responses") => Self::Responses,
+            _ => Self::OpenAi,
         }
-        Self::OpenAi
     }
 
     /// The name in configuration, traces and messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
             Self::Responses => "responses",
         }
     }
@@ -52,6 +59,7 @@ impl Dialect {
     pub const fn server(self) -> config::Dialect {
         match self {
             Self::OpenAi | Self::Responses => config::Dialect::Openai,
+            Self::Anthropic => config::Dialect::Anthropic,
         }
     }
 
@@ -59,6 +67,7 @@ impl Dialect {
     pub fn renamed(self, member: &str) -> &str {
         match self {
             Self::OpenAi => member,
+            Self::Anthropic => anthropic::renamed(member),
             Self::Responses => responses::renamed(member),
         }
     }
@@ -67,9 +76,10 @@ impl Dialect {
     ///
     /// # Errors
     /// Bytes that are no JSON, or a request that is not of the dialect's form.
-    pub fn translate(self, _api: Api, body: &str) -> Result<Option<Translated>, DialectError> {
+    pub fn translate(self, api: Api, body: &str) -> Result<Option<Translated>, DialectError> {
         match self {
             Self::OpenAi => Ok(None),
+            Self::Anthropic => anthropic::translate(api, body).map(Some),
             Self::Responses => responses::translate(body).map(Some),
         }
     }
@@ -116,6 +126,11 @@ pub trait Original: Send + Sync {
     /// The field by which the caller forbids that what does not fit is cut: it goes on as it came then, to be refused.
     fn forbids_cuts(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Edits that the caller asks for itself, ahead of the route's policy; of the embedded engine alone.
+    fn edits(&self) -> Vec<Step> {
+        Vec::new()
     }
 
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.

@@ -22,6 +22,7 @@ pub(super) fn answer(counting: &Counting) -> Result<Response<Body>, AdmitFault> 
     };
     let sent = report.as_ref().filter(|_| envelope.mode == Mode::Enforce);
     let tokens = sent.map_or(before, |report| report.tokens_after);
+    let before = envelope.edited.as_ref().map_or(before, |edited| edited.tokens_before);
     let answer = envelope.original.as_ref().map(|original| original.counted(tokens, before));
     let mut response = respond::json(&answer.unwrap_or_else(|| json!({"input_tokens": tokens})));
     response.headers_mut().extend(stamp::stamp(envelope, report.as_ref()));

@@ -3,7 +3,7 @@
 pub(crate) mod ask;
 mod count;
 mod embedded;
-mod headers;
+pub(crate) mod headers;
 mod models;
 mod tls;
 mod unasked;
@@ -23,7 +23,7 @@ use crate::kept;
 pub use embedded::{Answer, End, Part, Step};
 pub use models::NoSuchModel;
 pub use upstream::UpstreamError;
-pub use usage::{Seen, Usage, last_of};
+pub use usage::{Seen, Usage, first_of, last_of};
 
 /// The work failed.
 #[derive(Debug, Error)]
