@@ -10,7 +10,7 @@ mod summary;
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_policies::{Ask, Chain, Context, Conversation, Limits, Refusal, Report, Verdict};
+use plimsoll_policies::{Ask, Chain, Context, Conversation, Limits, NoSummaries, Refusal, Report, Verdict};
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -64,6 +64,10 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
     let Counted { call: Call { mut envelope, mut work }, counter } = counted;
     let mut report = None;
     if let (Some(chat), Some(counter)) = (work.chat_mut(), counter) {
+        if !envelope.edits.is_empty() {
+            let (edited, report) = own_edits(&envelope, chat.conversation.clone(), counter.clone()).await?;
+            (chat.conversation, envelope.edited) = (edited, Some(report));
+        }
         let summaries = envelope.live.summaries.clone();
         let rule = Rule {
             route: envelope.route.clone(),
@@ -75,18 +79,48 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
             mode: envelope.mode,
         };
         let before = chat.conversation.clone();
-        let (conversation, made) = run(&rule, before.clone(), &envelope.record).await?;
+        let told = envelope.mode == Mode::Shadow || envelope.api.counts();
+        let (conversation, made) = run(&rule, before.clone(), &envelope.record, told).await?;
         report = made;
-        if envelope.mode == Mode::Enforce {
+        if let Some(field) = report.as_ref().and_then(|report| forbidden(&envelope, &before, report)) {
+            (report, envelope.ungoverned) = (None, Some(field));
+            envelope.record.record().ungoverned = Some(field);
+        } else if envelope.mode == Mode::Enforce {
             keep_originals(&envelope, &conversation);
             chat.conversation = conversation;
-            if report.as_ref().is_some_and(|report| rule.route.chain.nears_cut(report)) {
+            let nears = report.as_ref().is_some_and(|report| rule.route.chain.nears_cut(report));
+            if nears && !envelope.api.counts() {
                 let (sent, follow_up) = (chat.conversation.clone(), envelope.record.follow_up());
                 envelope.next = Some(Box::new(Next { rule, conversation: before, sent, follow_up }));
             }
         }
     }
     Ok(Governed { envelope, work, report })
+}
+
+/// The field by which a caller forbids to cut a conversation that does not fit.
+fn forbidden(envelope: &Envelope, before: &Conversation, report: &Report) -> Option<&'static str> {
+    let field = envelope.original.as_ref()?.forbids_cuts().filter(|_| envelope.mode == Mode::Enforce)?;
+    let answer = before.output_limit().unwrap_or(1);
+    (report.tokens_before.saturating_add(answer) > envelope.route.window).then_some(field)
+}
+
+/// Does what the caller asks for itself. These steps ask for no summary.
+async fn own_edits(
+    envelope: &Envelope,
+    conversation: Conversation,
+    counter: Counter,
+) -> Result<(Conversation, Report), GovernError> {
+    const NAME: &str = "context_management";
+    let (chain, limits) = (Chain::build(NAME, &envelope.edits), envelope.route.limits());
+    let apply = move || {
+        let context = Context { limits, counter: counter.as_dyn(), summaries: &NoSummaries };
+        chain.apply(&conversation, &context)
+    };
+    match tokio::task::spawn_blocking(apply).await?? {
+        Verdict::Done { conversation, report } => Ok((conversation, report)),
+        Verdict::Ask(_) => Err(GovernError::Unsettled { policy: NAME.to_owned() }),
+    }
 }
 
 /// Keeps the originals that the conversation names, for its caller. Disks are written beside the request.
@@ -98,11 +132,13 @@ fn keep_originals(envelope: &Envelope, governed: &Conversation) {
     }
 }
 
-/// Runs a rule under its span. In shadow mode a refusal is told, not enforced.
+/// Runs a rule under its span. A refusal may be told, not enforced: in shadow mode, and where only the count is asked
+/// for, which is then that of the conversation as it came.
 async fn run(
     rule: &Rule,
     conversation: Conversation,
     record: &RequestSpan,
+    told: bool,
 ) -> Result<(Conversation, Option<Report>), GovernError> {
     let started = Instant::now();
     let mut span = record.policy(&rule.route.policy);
@@ -122,7 +158,7 @@ async fn run(
         Err(GovernError::Refused(refusal)) => {
             rule.explain(record, &conversation, Err(&refusal));
             span.finish(facts::refused(&refusal, rule, started.elapsed()));
-            if rule.mode == Mode::Shadow { Ok((conversation, None)) } else { Err(refusal.into()) }
+            if told { Ok((conversation, None)) } else { Err(refusal.into()) }
         }
         Err(error) => {
             span.finish(facts::failed(rule, started.elapsed()));

@@ -8,12 +8,13 @@ use thiserror::Error;
 
 use crate::body::{Body, impatient};
 use crate::cut::cut;
+use crate::dialect::Dialect;
 use crate::live::{Live, Route, Shared};
 use crate::record::Received;
 use crate::telemetry::RequestSpan;
 
 /// The paths of conversations, which policies act on.
-pub const CONVERSATIONS: [&str; 1] = ["/v1/chat/completions"];
+pub const CONVERSATIONS: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
 
 /// The API that a method and path name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,14 @@ pub enum Api {
     ChatCompletions,
     /// `POST /v1/completions`
     Completions,
+    /// `POST /v1/messages`
+    Messages,
+    /// `POST /v1/messages/count_tokens`
+    CountMessages,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/responses/input_tokens`
+    ResponsesInputTokens,
     /// `GET /v1/models` and `GET /v1/models/{id}`
     Models,
     /// `GET /v1/context/artifacts/{id}`
@@ -40,6 +49,10 @@ impl Api {
         match (method, plain(path).as_str()) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
+            (&Method::POST, "/v1/messages") => Self::Messages,
+            (&Method::POST, "/v1/messages/count_tokens") => Self::CountMessages,
+            (&Method::POST, "/v1/responses") => Self::Responses,
+            (&Method::POST, "/v1/responses/input_tokens") => Self::ResponsesInputTokens,
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
@@ -52,11 +65,20 @@ impl Api {
         }
     }
 
+    /// Whether only the tokens of a conversation are asked for.
+    pub fn counts(self) -> bool {
+        matches!(self, Self::CountMessages | Self::ResponsesInputTokens)
+    }
+
     /// The path's template, as traces and metrics name it.
     pub fn template(self) -> Option<&'static str> {
         match self {
             Self::ChatCompletions => Some("/v1/chat/completions"),
             Self::Completions => Some("/v1/completions"),
+            Self::Messages => Some("/v1/messages"),
+            Self::CountMessages => Some("/v1/messages/count_tokens"),
+            Self::Responses => Some("/v1/responses"),
+            Self::ResponsesInputTokens => Some("/v1/responses/input_tokens"),
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),
@@ -78,6 +100,8 @@ pub struct Identified {
     pub body: Body,
     /// The API it speaks.
     pub api: Api,
+    /// The dialect of its path.
+    pub dialect: Dialect,
     /// Routes whose path and headers match, in order; the model, once read, chooses among them.
     pub candidates: Vec<Arc<Route>>,
     /// The configuration this request runs under, however often it is reloaded meanwhile.
@@ -109,7 +133,7 @@ pub enum IdentifyError {
 /// Finds the API and the candidate routes of a request.
 pub fn identify(shared: &Shared, received: Received) -> Result<Identified, IdentifyError> {
     let live = shared.live.load_full();
-    let Received { request, api, span, in_flight } = received;
+    let Received { request, api, dialect, span, in_flight } = received;
     if in_flight > live.limits.requests {
         return Err(IdentifyError::Full { limit: live.limits.requests });
     }
@@ -123,5 +147,5 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
         return Err(IdentifyError::NoRoute { path: cut(head.uri.path()).into_owned() });
     }
     let body = impatient(body, live.limits.body_idle);
-    Ok(Identified { head, body, api, candidates, live, record: span })
+    Ok(Identified { head, body, api, dialect, candidates, live, record: span })
 }

@@ -23,6 +23,8 @@ mod policy_files;
 mod read_tool;
 mod replicas;
 mod readme;
+mod reasoning;
+mod responses;
 mod routes;
 mod scraped;
 mod slots;

@@ -10,6 +10,19 @@ pub enum Dialect {
     /// OpenAI chat completions and what is compatible with it.
     #[default]
     Openai,
+    /// Anthropic's Messages.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The name in the configuration, which traces use as the name of the provider too.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+        }
+    }
 }
 
 /// Whether a policy's edits are sent.
