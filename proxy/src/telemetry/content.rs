@@ -117,8 +117,7 @@ impl Said {
         }
     }
 
-    /// The answer as one message.
-    pub(super) fn output(&self) -> String {
+    fn message(&self) -> Value {
         let mut parts = Vec::new();
         if !self.thoughts.is_empty() {
             parts.push(json!({"type": "reasoning", "content": self.thoughts}));
@@ -127,8 +126,13 @@ impl Said {
         for (name, arguments) in &self.calls {
             parts.push(json!({"type": "tool_call", "name": name, "arguments": arguments}));
         }
-        json!([{"role": "assistant", "parts": parts, "finish_reason": self.finish}]).to_string()
+        json!({"role": "assistant", "parts": parts, "finish_reason": self.finish})
     }
+}
+
+/// An answer: one message for each of its choices.
+pub(super) fn output(choices: &[Said]) -> String {
+    choices.iter().map(Said::message).collect::<Value>().to_string()
 }
 
 #[cfg(test)]
@@ -172,7 +176,7 @@ mod tests {
         let stream: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
         streamed.read(&format!("{stream}data: [DONE]\n\n"));
         assert_eq!(whole, streamed);
-        let output: Value = serde_json::from_str(&whole.output()).unwrap();
+        let output: Value = serde_json::from_str(&output(&[whole])).unwrap();
         assert_eq!(output[0]["parts"][0], json!({"type": "reasoning", "content": "hm"}));
         assert_eq!(output[0]["parts"][2], json!({"type": "tool_call", "name": "ls", "arguments": "{}"}));
         assert_eq!(output[0]["finish_reason"], "stop");
