@@ -48,8 +48,15 @@ pub struct Bounds {
     pub format: Option<Format>,
     /// The functions that may or must be called.
     pub tools: Option<Tools>,
-    /// The answer begins inside of the thoughts: see [`Text::opens_thoughts`].
-    pub thinking: bool,
+    /// Where thoughts are told apart: whether the answer begins inside of them ([`Text::opens_thoughts`]).
+    pub thinking: Option<bool>,
+}
+
+impl Bounds {
+    /// Whether anything is to be held.
+    pub fn hold(&self) -> bool {
+        self.format.is_some() || self.tools.as_ref().is_some_and(|tools| !tools.free())
+    }
 }
 
 /// A format that cannot be made into a grammar.
@@ -109,7 +116,7 @@ impl Grammars {
     /// The grammar of an answer; none where nothing is to be held. What shows only where an answer begins, such as a
     /// schema that refers to nothing but itself, shows here.
     pub(crate) fn compile(&self, bounds: &Bounds) -> Result<Option<Grammar>, GrammarError> {
-        if bounds.format.is_none() && bounds.tools.as_ref().is_none_or(Tools::free) {
+        if !bounds.hold() {
             return Ok(None);
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,44 +134,52 @@ impl Grammars {
     }
 
     fn made(&self, bounds: &Bounds) -> Result<Grammar, GrammarError> {
-        let factory = self.factory.as_ref().map_err(Clone::clone)?;
-        let tokens = factory.tok_env().clone();
-        let layout = self.text.thinking().is_some();
+        let tokens = self.factory()?.tok_env().clone();
+        let thinks = self.text.thinking().filter(|_| bounds.thinking.is_some());
+        let (matcher, calls) = self.held(bounds, thinks.is_some())?;
+        let thinking = thinks.map(|format| Thinking {
+            opening: self.text.added_token(format.opening()),
+            closing: Arc::new(Marks::new(vec![mark(format.closing(), false)], tokens.tok_trie())),
+        });
+        let phase = match &thinking {
+            Some(thinking) if bounds.thinking == Some(true) => {
+                Phase::Thinking(Watch::new(thinking.closing.clone()))
+            }
+            _ => Guard::begin(calls.as_ref(), true),
+        };
+        Ok(Grammar(Box::new(Guard { matcher, tokens, phase, thinking, calls })))
+    }
+
+    /// What the answer is held to behind its thoughts, and the marks from which on it is. `layout`: white space may
+    /// come first.
+    fn held(&self, bounds: &Bounds, layout: bool) -> Result<(Matcher, Option<Arc<Marks>>), GrammarError> {
+        let factory = self.factory()?;
         let format = bounds.format.as_ref().map(|format| match format {
             Format::JsonObject => json!({"type": "object"}),
             Format::JsonSchema(schema) => schema.clone(),
         });
         let tools = bounds.tools.as_ref().filter(|tools| !tools.functions.is_empty());
-        let (matcher, calls) = match (tools, format) {
+        let grammar = match (tools, format) {
             (Some(tools), format) => {
-                let form = self.form()?;
                 let text = format.filter(|_| tools.choice == Choice::Auto);
                 let lazy = tools.choice == Choice::Auto && text.is_none();
-                let marks = lazy.then(|| Arc::new(Marks::new(call_marks(form), tokens.tok_trie())));
-                (self.calls(factory, form, tools, text.as_ref(), layout && !lazy)?, marks)
+                let matcher = self.calls(tools, text.as_ref(), layout && !lazy)?;
+                let marks = call_marks(self.form()?);
+                let marks = lazy.then(|| Arc::new(Marks::new(marks, factory.tok_env().tok_trie())));
+                return Ok((matcher, marks));
             }
-            (None, Some(schema)) if layout => {
-                let grammar = format!(
-                    "start: layout? other\nother: %json {}\nlayout: /[ \\n\\r\\t]{{1,8}}/",
-                    spaced(schema)
-                );
-                (matcher(factory, TopLevelGrammar::from_lark(grammar)).map_err(in_format)?, None)
-            }
-            (None, Some(schema)) => (
-                matcher(factory, TopLevelGrammar::from_json_schema(spaced(schema))).map_err(in_format)?,
-                None,
-            ),
+            (None, Some(schema)) if layout => TopLevelGrammar::from_lark(format!(
+                "start: layout? other\nother: %json {}\nlayout: /[ \\n\\r\\t]{{1,8}}/",
+                spaced(schema)
+            )),
+            (None, Some(schema)) => TopLevelGrammar::from_json_schema(spaced(schema)),
             (None, None) => return Err(GrammarError::new("tool_choice", "a call needs `tools`")),
         };
-        let thinking = self.text.thinking().map(|format| Thinking {
-            opening: self.text.added_token(format.opening()),
-            closing: Arc::new(Marks::new(vec![mark(format.closing(), false)], tokens.tok_trie())),
-        });
-        let phase = match &thinking {
-            Some(thinking) if bounds.thinking => Phase::Thinking(Watch::new(thinking.closing.clone())),
-            _ => Guard::begin(calls.as_ref(), true),
-        };
-        Ok(Grammar(Box::new(Guard { matcher, tokens, phase, thinking, calls })))
+        Ok((matcher(factory, grammar).map_err(in_format)?, None))
+    }
+
+    fn factory(&self) -> Result<&ParserFactory, GrammarError> {
+        self.factory.as_ref().map_err(Clone::clone)
     }
 
     /// How the model writes calls.
@@ -175,14 +190,9 @@ impl Grammars {
         })
     }
 
-    fn calls(
-        &self,
-        factory: &ParserFactory,
-        form: ToolCallFormat,
-        tools: &Tools,
-        text: Option<&Value>,
-        layout: bool,
-    ) -> Result<Matcher, GrammarError> {
+    /// Calls, or calls and a text.
+    fn calls(&self, tools: &Tools, text: Option<&Value>, layout: bool) -> Result<Matcher, GrammarError> {
+        let (factory, form) = (self.factory()?, self.form()?);
         let of_function = |(name, message): (String, String)| {
             GrammarError::new("tools", format!("function `{name}`: {message}"))
         };

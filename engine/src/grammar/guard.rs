@@ -94,9 +94,10 @@ impl Guard {
                 Some(Found { behind, .. }) => self.behind_thoughts(&behind),
             },
             (Phase::Free { watch, first }, _) => {
-                *first = false;
                 let trie = self.tokens.tok_trie();
-                match watch.push(text_of(trie, token)) {
+                let found = watch.push(text_of(trie, token));
+                *first &= watch.blank();
+                match found {
                     None => Ok(false),
                     // A special token is no text of the grammar's.
                     Some(_) if trie.is_special_token(token) => self.hold(&[token]),

@@ -33,6 +33,7 @@ pub(super) fn triggers(form: ToolCallFormat) -> Vec<Trigger> {
         ToolCallFormat::Hermes => vec![anywhere("<tool_call>")],
         ToolCallFormat::Llama => vec![anywhere("<|python_tag|>"), at_start("{")],
         ToolCallFormat::Pythonic => vec![anywhere("<|python_start|>"), at_start("[")],
+        ToolCallFormat::Lfm2 => vec![anywhere("<|tool_call_start|>")],
         ToolCallFormat::Mistral | ToolCallFormat::MistralNamed => vec![anywhere("[TOOL_CALLS]")],
         ToolCallFormat::DeepSeek | ToolCallFormat::DeepSeekPlain => vec![anywhere("<｜tool▁calls▁begin｜>")],
         ToolCallFormat::FunctionTag => vec![anywhere("<function=")],
@@ -93,6 +94,10 @@ impl<'t> Lark<'t> {
                 let (start, end) = (self.optional("<|python_start|>"), self.optional("<|python_end|>"));
                 format!("{start}\"[\" {} \"]\" {end}", repeated("\", \""))
             }
+            ToolCallFormat::Lfm2 => {
+                let (start, end) = (self.literal("<|tool_call_start|>"), self.literal("<|tool_call_end|>"));
+                format!("{start} \"[\" {} \"]\" {end}", repeated("\", \""))
+            }
             ToolCallFormat::Mistral => {
                 format!("{} space? \"[\" {} \"]\"", self.literal("[TOOL_CALLS]"), repeated("\", \""))
             }
@@ -123,7 +128,7 @@ impl<'t> Lark<'t> {
             }
             ToolCallFormat::Llama => object("parameters"),
             ToolCallFormat::Mistral | ToolCallFormat::Json => object("arguments"),
-            ToolCallFormat::Pythonic => between(&format!("{name}("), ")"),
+            ToolCallFormat::Pythonic | ToolCallFormat::Lfm2 => between(&format!("{name}("), ")"),
             ToolCallFormat::FunctionTag => between(&format!("<function={name}>"), "</function>"),
             ToolCallFormat::MistralNamed => {
                 let head = self.literal(&format!("[TOOL_CALLS]{name}"));
@@ -143,7 +148,7 @@ impl<'t> Lark<'t> {
     fn arguments(&mut self, index: usize, function: &Function) -> Result<String, String> {
         let schema = self.tools.schema(function)?;
         let name = format!("arguments_{index}");
-        if self.form == ToolCallFormat::Pythonic {
+        if matches!(self.form, ToolCallFormat::Pythonic | ToolCallFormat::Lfm2) {
             self.keywords(&name, &schema)?;
         } else {
             self.rule(&name, &format!("%json {}", spaced(schema)));

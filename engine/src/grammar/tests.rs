@@ -38,7 +38,7 @@ fn grammars(call: &str, more: &str) -> (Grammars, Arc<Text>) {
 const HERMES: &str = r#"{{ '<tool_call>\n{"name": "' + f.name + '", "arguments": ' }}{{ f.arguments | tojson }}{{ '}\n</tool_call>' }}"#;
 
 /// One template for each form.
-const FORMS: [&str; 9] = [
+const FORMS: [&str; 10] = [
     HERMES,
     r#"{"name": "{{ f.name }}", "parameters": {{ f.arguments | tojson }}}"#,
     "[{{ f.name }}({% for p in f.arguments %}{{ p }}={{ f.arguments[p] }}{% endfor %})]",
@@ -48,6 +48,7 @@ const FORMS: [&str; 9] = [
     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{{ f.name }}<｜tool▁sep｜>{{ f.arguments | tojson }}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
     "<function={{ f.name }}>{{ f.arguments | tojson }}</function>",
     "{{ m.content }}",
+    "<|tool_call_start|>[{{ f.name }}({% for p in f.arguments %}{{ p }}={{ f.arguments[p] }}{% endfor %})]<|tool_call_end|>",
 ];
 
 fn weather() -> Value {
@@ -74,7 +75,7 @@ fn functions(strict: bool) -> Vec<Function> {
 }
 
 fn tools(choice: Choice, strict: bool, parallel: bool) -> Bounds {
-    let tools = Tools { functions: functions(strict), choice, parallel };
+    let tools = Tools { functions: functions(strict), choice, parallel, only: false };
     Bounds { tools: Some(tools), ..Bounds::default() }
 }
 
@@ -112,7 +113,8 @@ fn draw(grammars: &Grammars, text: &Text, bounds: &Bounds, said: &str, seed: u64
 
 /// Thoughts, text, and calls with their arguments; all calls came to their end.
 fn read(text: &Text, answer: &str) -> (String, String, Vec<(String, Value)>) {
-    let calls = text.tool_calls().map(|format| format.parser_for(vec!["get_weather".into(), "now".into()]));
+    let calls =
+        text.tool_calls().map(|format| format.parser_for(&["get_weather".into(), "now".into()].into()));
     let mut reader = text.reader(&[], calls);
     let mut pieces = reader.push(answer);
     pieces.extend(reader.finish());
@@ -123,7 +125,7 @@ fn read(text: &Text, answer: &str) -> (String, String, Vec<(String, Value)>) {
             Piece::Text(more) => said.push_str(&more),
             Piece::CallStart { name, .. } => calls.push((name, String::new())),
             Piece::CallArguments { json_fragment, .. } => {
-                calls.last_mut().unwrap().1.push_str(&json_fragment)
+                calls.last_mut().unwrap().1.push_str(&json_fragment);
             }
             Piece::CallEnd { .. } => ended += 1,
         }
@@ -168,29 +170,52 @@ fn a_required_call_fits_its_schema_in_every_form() {
 fn a_strict_call_is_held_from_where_it_begins() {
     for (form, said) in [
         (FORMS[0], "Let me see.\n<tool_call>"),
-        (FORMS[0], "a < b <tool_call"),
+        (FORMS[0], "a < b <tool_ <tool_call>"),
         (FORMS[1], "{"),
-        (FORMS[1], "<|python_tag|>"),
-        (FORMS[1], " "),
-        (FORMS[2], "["),
+        (FORMS[1], " <|python_tag|>"),
+        (FORMS[2], "\n["),
         (FORMS[3], "Well: [TOOL_CALLS]"),
         (FORMS[4], "[TOOL_CALLS]"),
         (FORMS[5], "<｜tool▁calls▁begin｜>"),
-        (FORMS[6], "So<｜tool▁calls▁begin"),
+        (FORMS[6], "So<｜tool▁calls▁begin｜>"),
         (FORMS[7], "<function="),
+        (FORMS[9], "It is <|tool_call_start|>"),
     ] {
         let (grammars, text) = grammars(form, "");
+        let mut whole = 0;
         for seed in 0..4 {
             let (answer, ended) = draw(&grammars, &text, &tools(Choice::Auto, true, false), said, seed);
-            let (_, before, calls) = read(&text, &answer);
-            if ended && answer.trim_start().len() > 40 && said.len() > 1 {
-                assert!(said.starts_with(before.trim_end()) || calls.is_empty(), "{form}: {answer}");
+            if ended {
+                let (_, before, calls) = read(&text, &answer);
+                assert!(calls.len() == 1 && said.starts_with(before.trim_end()), "{form}: {answer}");
+                check(&calls, &answer);
+                whole += 1;
             }
-            check(&calls, &answer);
-            let begun = [" ", "a < b <tool_call", "So<｜tool▁calls▁begin"].iter().all(|open| *open != said);
-            assert!(calls.len() == 1 || !begun || !ended, "{form}: {answer}");
         }
+        assert!(whole > 0, "{form}");
     }
+}
+
+#[test]
+fn a_token_that_ends_a_mark_goes_on_as_the_grammar_does() {
+    let (grammars, text) = grammars(HERMES, "");
+    let mut grammar = grammars.compile(&tools(Choice::Auto, true, false)).unwrap().unwrap();
+    for &token in text.encode("Well <tool_call").unwrap().iter() {
+        assert!(!grammar.take(token).unwrap());
+    }
+    let trie = grammar.0.tokens.tok_trie().clone();
+    let mut logits = vec![0.0; trie.vocab_size()];
+    grammar.bar(&mut logits).unwrap();
+    let mut barred = 0;
+    for (token, logit) in (0..).zip(&logits) {
+        let allowed = match trie.token(token) {
+            [b'>', rest @ ..] => rest.iter().all(u8::is_ascii_whitespace) || rest.trim_ascii_start() == b"{",
+            _ => true,
+        };
+        assert_eq!(*logit > f32::NEG_INFINITY, allowed, "{}", trie.token_dbg(token));
+        barred += usize::from(!allowed);
+    }
+    assert!(barred > 0);
 }
 
 #[test]
@@ -232,7 +257,8 @@ fn thoughts_are_free_and_what_follows_is_held() {
     let format =
         Bounds { format: Some(Format::JsonSchema(json!({"enum": [{"a": 1}]}))), ..Bounds::default() };
     for (bounds, calls) in [(format, 0), (tools(Choice::Required, false, false), 1)] {
-        let opened = Bounds { thinking: true, ..bounds.clone() };
+        let bounds = Bounds { thinking: Some(false), ..bounds };
+        let opened = Bounds { thinking: Some(true), ..bounds.clone() };
         for (bounds, said) in [
             (&opened, "I <tool_call> think</think>"),
             (&bounds, "<think>I {think</think>\n\n"),
@@ -240,7 +266,7 @@ fn thoughts_are_free_and_what_follows_is_held() {
         ] {
             let (answer, ended) = draw(&grammars, &text, bounds, said, 5);
             assert!(ended, "{answer}");
-            let answer = if bounds.thinking { format!("<think>{answer}") } else { answer };
+            let answer = if bounds.thinking == Some(true) { format!("<think>{answer}") } else { answer };
             let (_, text_of, called) = read(&text, &answer);
             assert_eq!(called.len(), calls, "{answer}");
             if calls == 0 {

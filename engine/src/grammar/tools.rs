@@ -31,13 +31,15 @@ pub struct Tools {
     pub choice: Choice,
     /// More than one call in an answer.
     pub parallel: bool,
+    /// The prompt shows more functions than these, which may not be called.
+    pub only: bool,
 }
 
 impl Tools {
     /// Whether nothing is asked that a grammar would have to hold.
-    pub(super) fn free(&self) -> bool {
+    pub fn free(&self) -> bool {
         let strict = self.functions.iter().any(|function| function.strict);
-        self.choice == Choice::Auto && self.parallel && !strict
+        self.choice == Choice::Auto && self.parallel && !self.only && !strict
     }
 
     /// What a function's arguments must be: an object, by its schema where that is to be kept.

@@ -60,7 +60,6 @@ pub(super) struct Watch {
     marks: Arc<Marks>,
     /// The end of the text, as long as a mark may need.
     tail: Vec<u8>,
-    /// Nothing but white space so far.
     blank: bool,
 }
 
@@ -102,6 +101,11 @@ impl Watch {
         let beyond = self.tail.len().saturating_sub(self.marks.longest.saturating_sub(1));
         self.tail.drain(..beyond);
         found
+    }
+
+    /// Nothing but white space so far.
+    pub(super) fn blank(&self) -> bool {
+        self.blank
     }
 
     /// Tokens that would end a mark and go on in a way that `fits` does not take.

@@ -13,12 +13,19 @@ pub(super) enum Body {
     Objects(Objects),
     Framed(Framed),
     Pythonic(Pythonic),
-    /// A list or a name: the first character tells.
+    /// A list of objects or something else: the first characters tell.
     Open {
         index: usize,
-        name_of: fn(&str) -> Option<&str>,
+        other: Other,
         raw: String,
     },
+}
+
+/// What is there where there is no list of objects.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Other {
+    Framed(fn(&str) -> Option<&str>),
+    Pythonic,
 }
 
 /// Whether more belongs to the calls.
@@ -34,8 +41,13 @@ impl Body {
             Inside::Objects { members, many } => Self::Objects(Objects::new(index, members, many, known)),
             Inside::Pythonic => Self::Pythonic(Pythonic::new(index, known)),
             Inside::Framed(name_of) => Self::Framed(Framed::new(index, name_of)),
-            Inside::ListOrFramed(name_of) => Self::Open { index, name_of, raw: String::new() },
+            Inside::ListOrFramed(name_of) => Self::undecided(index, Other::Framed(name_of)),
+            Inside::ListOrPythonic => Self::undecided(index, Other::Pythonic),
         }
+    }
+
+    fn undecided(index: usize, other: Other) -> Self {
+        Self::Open { index, other, raw: String::new() }
     }
 
     /// Takes one more character and adds what it tells to `out`. On a fault the character is not taken.
@@ -48,14 +60,26 @@ impl Body {
                 raw.push(c);
                 Ok(Step::More)
             }
-            Self::Open { index, name_of, raw } => {
-                let raw = std::mem::take(raw);
-                *self = if matches!(c, '[' | '{') {
-                    let objects = Objects::new(*index, &["arguments"], Many::ListOrChained, Known::any());
-                    Self::Objects(objects.behind(raw))
-                } else {
-                    Self::Framed(Framed::new(*index, *name_of).behind(raw))
+            // Behind the bracket of a list stands an object or a name.
+            Self::Open { other: Other::Pythonic, raw, .. } if c == '[' && raw.trim_start().is_empty() => {
+                raw.push(c);
+                Ok(Step::More)
+            }
+            Self::Open { index, other, raw } => {
+                let (index, raw) = (*index, std::mem::take(raw));
+                let decided = match *other {
+                    _ if matches!(c, '[' | '{') => {
+                        let many = Many::ListOrChained;
+                        Self::Objects(Objects::new(index, &["arguments"], many, Known::any()))
+                    }
+                    Other::Framed(name_of) => Self::Framed(Framed::new(index, name_of)),
+                    Other::Pythonic => Self::Pythonic(Pythonic::new(index, Known::any())),
                 };
+                // What was read opens the list at most: it completes nothing.
+                *self = decided;
+                for read in raw.chars() {
+                    self.push(read, out)?;
+                }
                 self.push(c, out)
             }
         }

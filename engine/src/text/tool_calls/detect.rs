@@ -16,7 +16,12 @@ pub(in crate::text) fn detect(templates: &Templates) -> Option<ToolCallFormat> {
         .collect();
     let formats = ToolCallFormat::ALL.into_iter();
     let found = formats.clone().find(|format| written.iter().any(|text| writes(*format, text)));
-    found.or_else(|| shows_tools(templates).then_some(ToolCallFormat::Json))
+    found.or_else(|| {
+        let shown = shown_tools(templates)?;
+        // LFM2's template shows tools between marks and leaves calls to the client.
+        let marked = shown.contains("<|tool_list_start|>");
+        Some(if marked { ToolCallFormat::Lfm2 } else { ToolCallFormat::Json })
+    })
 }
 
 /// What the template adds to a conversation for an answer that is a call.
@@ -41,7 +46,7 @@ fn written(templates: &Templates, arguments: &Value) -> Option<String> {
 fn writes(format: ToolCallFormat, text: &str) -> bool {
     let form = format.form();
     let called = |text: &str| {
-        let mut parser = format.parser_for(vec!["probe_tool".to_owned()]);
+        let mut parser = format.parser_for(&["probe_tool".to_owned()].into());
         let mut pieces = parser.push(text);
         pieces.extend(parser.finish());
         let named = |piece: &Piece| matches!(piece, Piece::CallStart { name, .. } if name == "probe_tool");
@@ -66,8 +71,8 @@ fn told_apart(format: ToolCallFormat, text: &str) -> bool {
     }
 }
 
-/// Whether a prompt shows the tools that are offered.
-fn shows_tools(templates: &Templates) -> bool {
+/// A prompt that shows the tools that are offered.
+fn shown_tools(templates: &Templates) -> Option<String> {
     let (tools, messages) = (probe_tools(), [json!({"role": "user", "content": "q"})]);
-    templates.render(&probe_prompt(&messages, Some(&tools))).is_ok_and(|text| text.contains("probe_tool"))
+    templates.render(&probe_prompt(&messages, Some(&tools))).ok().filter(|text| text.contains("probe_tool"))
 }

@@ -1,25 +1,24 @@
 //! Calls of each family, as vLLM's tests of its tool parsers have them, and the templates that tell the families.
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Piece, ToolCallFormat, detect};
 use crate::text::template::tests::compile;
 
 use ToolCallFormat::{
-    DeepSeek, DeepSeekPlain, FunctionTag, Hermes, Json, Llama, Mistral, MistralNamed, Pythonic,
+    DeepSeek, DeepSeekPlain, FunctionTag, Hermes, Json, Lfm2, Llama, Mistral, MistralNamed, Pythonic,
 };
 
 /// An answer's text, its calls, and whether each call came to its end.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Read {
-    text: String,
-    calls: Vec<(String, String, bool)>,
+pub(super) struct Read {
+    pub(super) text: String,
+    pub(super) calls: Vec<(String, String, bool)>,
 }
 
-fn read(format: ToolCallFormat, chunks: &[&str]) -> Read {
+pub(super) fn read(format: ToolCallFormat, chunks: &[&str]) -> Read {
     let names = ["get_weather", "f", "g", "add", "searchTool", "getOpenIncidentsTool", "register_user", "h"];
-    let mut parser = format.parser_for(names.map(str::to_owned).to_vec());
+    let mut parser = format.parser_for(&names.map(str::to_owned).into());
     let mut pieces: Vec<Piece> = chunks.iter().flat_map(|chunk| parser.push(chunk)).collect();
     pieces.extend(parser.finish());
     let mut read = Read::default();
@@ -38,7 +37,7 @@ fn read(format: ToolCallFormat, chunks: &[&str]) -> Read {
     read
 }
 
-fn calls(format: ToolCallFormat, answer: &str) -> Vec<(String, Value)> {
+pub(super) fn calls(format: ToolCallFormat, answer: &str) -> Vec<(String, Value)> {
     let read = read(format, &[answer]);
     assert_eq!(read.text, "", "{answer}");
     let parsed = |(name, arguments, ended): (String, String, bool)| {
@@ -48,7 +47,7 @@ fn calls(format: ToolCallFormat, answer: &str) -> Vec<(String, Value)> {
     read.calls.into_iter().map(parsed).collect()
 }
 
-fn one(name: &str, arguments: Value) -> Vec<(String, Value)> {
+pub(super) fn one(name: &str, arguments: Value) -> Vec<(String, Value)> {
     vec![(name.to_owned(), arguments)]
 }
 
@@ -126,6 +125,16 @@ fn pythonic_calls_become_json() {
     ] {
         let wanted: Vec<_> = wanted.iter().map(|(n, a)| ((*n).to_owned(), (*a).to_owned(), true)).collect();
         assert_eq!(read(Pythonic, &[&answer]), Read { text: String::new(), calls: wanted }, "{answer}");
+    }
+}
+
+#[test]
+fn lfm2_writes_either_between_marks() {
+    for inside in [r#"[{"name": "f", "arguments": {"a": 1}}]"#, "[f(a=1)]", " [ f(a=1) ]"] {
+        let answer = format!("<|tool_call_start|>{inside}<|tool_call_end|>");
+        assert_eq!(calls(Lfm2, &answer), one("f", json!({"a": 1})), "{answer}");
+        let answer = format!("{answer}Checking the status.");
+        assert_eq!(read(Lfm2, &[&answer]).text, "Checking the status.");
     }
 }
 
@@ -213,6 +222,8 @@ fn what_is_no_call_comes_back_unchanged() {
         (DeepSeek, "<｜tool▁calls▁begin｜>"),
         (FunctionTag, "<function=f>()</function>"),
         (Hermes, "<tool_call>x"),
+        (Lfm2, "<|tool_call_start|>[ [f()]<|tool_call_end|>"),
+        (Lfm2, "<|tool_call_start|>[1]"),
     ] {
         let wanted = Read { text: answer.to_owned(), calls: Vec::new() };
         assert_eq!(read(format, &[answer]), wanted, "{format:?}");
@@ -250,7 +261,7 @@ fn text_around_calls_stays() {
 }
 
 /// How published templates write a call, each in its own line.
-const WRITTEN: [(&str, ToolCallFormat); 10] = [
+const WRITTEN: [(&str, ToolCallFormat); 11] = [
     (
         r#"{{ '<tool_call>\n{"name": "' + f.name + '", "arguments": ' }}{{ f.arguments | tojson }}{{ '}\n</tool_call>' }}"#,
         Hermes,
@@ -287,6 +298,10 @@ const WRITTEN: [(&str, ToolCallFormat); 10] = [
         "{{ '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>' + f.name + '<｜tool▁sep｜>' + f.arguments + '<｜tool▁call▁end｜><｜tool▁calls▁end｜>' }}",
         DeepSeekPlain,
     ),
+    (
+        "<|tool_call_start|>[{{ f.name }}({% for p in f.arguments %}{{ p }}={{ f.arguments[p] }}{% endfor %})]<|tool_call_end|>",
+        Lfm2,
+    ),
     ("{{ '<function=' + f.name + '>' }}{{ f.arguments | tojson }}</function>", FunctionTag),
 ];
 
@@ -305,106 +320,8 @@ fn the_template_tells_the_family() {
     }
     let silent = compile(&[("default", &frame("{{ m.content }}"))]).unwrap();
     assert_eq!(detect(&silent), Some(Json));
+    let marked = frame("{{ m.content }}").replace("{{ t | tojson }}", "<|tool_list_start|>{{ t | tojson }}");
+    assert_eq!(detect(&compile(&[("default", &marked)]).unwrap()), Some(Lfm2));
     let without = compile(&[("default", "{% for m in messages %}{{ m.content }}{% endfor %}")]).unwrap();
     assert_eq!(detect(&without), None);
-}
-
-fn formats() -> impl Strategy<Value = ToolCallFormat> {
-    prop::sample::select(ToolCallFormat::ALL.to_vec())
-}
-
-/// Answers made of parts of calls, in and out of order.
-fn answers() -> impl Strategy<Value = String> {
-    let parts = prop::sample::select(vec![
-        "<tool_call>",
-        "</tool_call>",
-        "<|python_tag|>",
-        "<|python_start|>",
-        "[TOOL_CALLS]",
-        "[ARGS]",
-        "<function=",
-        ">",
-        "<｜tool▁calls▁begin｜>",
-        "<｜tool▁call▁begin｜>",
-        "<｜tool▁sep｜>",
-        "<｜tool▁call▁end｜>",
-        "```json\n",
-        "```",
-        "{\"name\": \"f\", \"parameters\": ",
-        "{\"name\": \"f\", \"arguments\": ",
-        "{\"a\": [1, \"é\"]}",
-        "f(",
-        "a=1",
-        "b='x\\n'",
-        ")",
-        "[",
-        "]",
-        "{",
-        "}",
-        ",",
-        ";",
-        " ",
-        "\n",
-        "f",
-        "text",
-        "'",
-        "\"",
-        "\\",
-        "😀",
-        "<",
-        "[TOOL",
-    ]);
-    prop::collection::vec(parts, 0..14).prop_map(|parts| parts.concat())
-}
-
-proptest! {
-    #[test]
-    fn cutting_makes_no_difference(
-        format in formats(),
-        answer in answers(),
-        sizes in prop::collection::vec(1_usize..6, 1..10),
-    ) {
-        let (mut chunks, mut rest) = (Vec::new(), answer.as_str());
-        for size in sizes.iter().cycle() {
-            let Some((at, _)) = rest.char_indices().nth(*size) else { break };
-            chunks.push(&rest[..at]);
-            rest = &rest[at..];
-        }
-        chunks.push(rest);
-        prop_assert_eq!(read(format, &chunks), read(format, &[&answer]));
-    }
-
-    #[test]
-    fn without_calls_all_text_comes_back_and_ended_calls_are_valid(format in formats(), answer in answers()) {
-        let read = read(format, &[&answer]);
-        if read.calls.is_empty() {
-            prop_assert_eq!(&read.text, &answer);
-        }
-        for (name, arguments, ended) in &read.calls {
-            prop_assert!(!name.is_empty());
-            if *ended {
-                prop_assert!(serde_json::from_str::<Value>(arguments).is_ok(), "{}", arguments);
-            }
-        }
-    }
-
-    #[test]
-    fn python_strings_are_told_as_they_are(value in ".{0,16}") {
-        let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
-        let answer = format!("[f(a='{quoted}')]");
-        prop_assert_eq!(calls(Pythonic, &answer), one("f", json!({"a": value})));
-    }
-
-    #[test]
-    fn arguments_are_passed_on_byte_by_byte(value in ".{0,12}", number in -1e9_f64..1e9) {
-        let arguments = format!("{{ \"a\" :{}, \"b\":[{number:.3}] }}", json!(value));
-        for (format, answer) in [
-            (Llama, format!("{{\"name\": \"f\", \"parameters\": {arguments}}}")),
-            (Mistral, format!("[TOOL_CALLS]f[ARGS]{arguments}")),
-            (FunctionTag, format!("<function=f>{arguments}</function>")),
-        ] {
-            let wanted = Read { text: String::new(), calls: vec![("f".into(), arguments.clone(), true)] };
-            prop_assert_eq!(read(format, &[&answer]), wanted);
-        }
-    }
 }

@@ -14,6 +14,8 @@ pub enum ToolCallFormat {
     Llama,
     /// Llama 3.2 and 4: a Python list of calls, `[f(a=1), g()]`, as the whole answer or behind `<|python_start|>`.
     Pythonic,
+    /// LFM2: a Python list, or a list of objects, between `<|tool_call_start|>` and `<|tool_call_end|>`.
+    Lfm2,
     /// Mistral up to 2024: `[TOOL_CALLS]` and a list of objects.
     Mistral,
     /// Mistral since then: `[TOOL_CALLS]name[ARGS]{..}` for each call.
@@ -30,8 +32,9 @@ pub enum ToolCallFormat {
 
 impl ToolCallFormat {
     /// All families, those with the surest marks first.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Hermes,
+        Self::Lfm2,
         Self::MistralNamed,
         Self::Mistral,
         Self::DeepSeekPlain,
@@ -49,8 +52,8 @@ impl ToolCallFormat {
 
     /// A parser for one answer to a request that offers the functions `names`: where calls have no marks, an object
     /// that names another function is text.
-    pub fn parser_for(self, names: Vec<String>) -> ToolCallParser {
-        ToolCallParser::new(self.form(), Known(Some(names.into())))
+    pub fn parser_for(self, names: &Arc<[String]>) -> ToolCallParser {
+        ToolCallParser::new(self.form(), Known(Some(names.clone())))
     }
 
     /// The marks that must stay visible when tokens become text.
@@ -64,6 +67,7 @@ impl ToolCallFormat {
             Self::Hermes => &HERMES,
             Self::Llama => &LLAMA,
             Self::Pythonic => &PYTHONIC,
+            Self::Lfm2 => &LFM2,
             Self::Mistral | Self::MistralNamed => &MISTRAL,
             Self::DeepSeek | Self::DeepSeekPlain => &DEEPSEEK,
             Self::FunctionTag => &FUNCTION_TAG,
@@ -98,6 +102,8 @@ pub(super) enum Inside {
     Framed(fn(&str) -> Option<&str>),
     /// Mistral's: a list of objects, or a name and arguments.
     ListOrFramed(fn(&str) -> Option<&str>),
+    /// A list of objects or of Python calls.
+    ListOrPythonic,
 }
 
 /// How many objects there may be.
@@ -148,6 +154,14 @@ static PYTHONIC: Form = Form {
     inside_is: Inside::Pythonic,
     inside: &[],
     closing: &["<|python_end|>"],
+};
+
+static LFM2: Form = Form {
+    opening: &["<|tool_call_start|>"],
+    bare: &[],
+    inside_is: Inside::ListOrPythonic,
+    inside: &[],
+    closing: &["<|tool_call_end|>"],
 };
 
 static MISTRAL: Form = Form {

@@ -23,11 +23,6 @@ impl Framed {
         Self { index, name_of, head: String::new(), scan: None }
     }
 
-    /// With what was read before.
-    pub(super) fn behind(self, head: String) -> Self {
-        Self { head, ..self }
-    }
-
     pub(super) fn push(&mut self, c: char, out: &mut Vec<Piece>) -> Result<Step, Invalid> {
         if self.scan.is_none() {
             if c != '{' {

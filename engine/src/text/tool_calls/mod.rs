@@ -267,3 +267,6 @@ mod tests;
 #[cfg(test)]
 #[path = "families_tests.rs"]
 mod families_tests;
+#[cfg(test)]
+#[path = "properties_tests.rs"]
+mod properties_tests;

@@ -28,11 +28,6 @@ impl Objects {
         Self { index, members, many, known, list: false, call: None, ended: false, raw: String::new() }
     }
 
-    /// With what was read before.
-    pub(super) fn behind(self, raw: String) -> Self {
-        Self { raw, ..self }
-    }
-
     pub(super) fn push(&mut self, c: char, out: &mut Vec<Piece>) -> Result<Step, Invalid> {
         let Some(call) = &mut self.call else { return self.between(c, out) };
         if !call.push(c, out)? {

@@ -62,6 +62,7 @@ impl Pythonic {
     fn step(&mut self, at: At, c: char, layout: bool, out: &mut Vec<Piece>) -> Result<At, (At, Invalid)> {
         let next = match (at, c) {
             (At::Outside, '[') => At::Name(String::new()),
+            (At::Outside, _) if layout => At::Outside,
             (At::Name(name), '(') if named(&name) && self.known.has(&name) => {
                 self.called = true;
                 self.raw.clear();
