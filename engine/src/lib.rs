@@ -62,7 +62,7 @@ use tokio::sync::mpsc;
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
-pub use grammar::{Format, Grammar, GrammarError};
+pub use grammar::{Bounds, Choice, Format, Function, Grammar, GrammarError, Tools};
 pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
@@ -114,12 +114,12 @@ impl Engine {
         u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
     }
 
-    /// The grammar of a format, for [`Generate::grammar`]. Takes milliseconds, the first time longer: not for tasks of
-    /// an async runtime.
-    pub fn grammar(&self, format: &Format) -> Result<Grammar, GrammarError> {
+    /// The grammar of an answer, for [`Generate::grammar`]; none where nothing is to be held. Takes milliseconds, the
+    /// first time longer: not for tasks of an async runtime. Those last asked for are kept.
+    pub fn grammar(&self, bounds: &Bounds) -> Result<Option<Grammar>, GrammarError> {
         let model = self.model();
         let grammars = self.0.grammars.get_or_init(|| Grammars::new(&self.0.text, model.vocab, &model.eos));
-        grammars.compile(format)
+        grammars.compile(bounds)
     }
 
     /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those

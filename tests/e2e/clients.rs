@@ -17,6 +17,11 @@ fn openai_calls_a_tool_and_speaks_its_result() {
 }
 
 #[test]
+fn openai_makes_calls_that_must_be_made() {
+    run_script("held_tools.py");
+}
+
+#[test]
 fn openai_holds_sixty_turns_in_a_small_window() {
     run_script("long_chat.py");
 }

@@ -31,6 +31,7 @@ mod slots;
 mod status;
 mod summaries;
 mod telemetry;
+mod tool_choice;
 mod tooling;
 mod traced;
 mod traces;

@@ -140,6 +140,17 @@ impl Text {
         self.tokenizer.word(id)
     }
 
+    /// Id of the added token that is written `text`.
+    pub(crate) fn added_token(&self, text: &str) -> Option<u32> {
+        self.tokenizer.added_token(text)
+    }
+
+    /// Special tokens as they are written, with their ids.
+    pub(crate) fn special_tokens(&self) -> Vec<(String, u32)> {
+        let texts = self.tokenizer.special_texts().into_iter().filter(|text| !text.is_empty());
+        texts.filter_map(|text| Some((text.clone(), self.tokenizer.added_token(&text)?))).collect()
+    }
+
     /// A token as a grammar knows it: special ones are marked, and no text of an answer.
     pub(crate) fn token_word(&self, id: u32) -> Option<Vec<u8>> {
         let mut word = self.tokenizer.word(id)?;

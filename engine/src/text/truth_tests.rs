@@ -120,10 +120,10 @@ fn streamed_text_grows_as_transformers_shows_it() {
 }
 
 #[test]
-fn only_hermes_templates_have_tool_calls() {
+fn the_template_tells_how_calls_are_written() {
     for_each_model(|folder, text, _| {
-        let expected = if folder.contains("llama") { None } else { Some(ToolCallFormat::Hermes) };
-        assert_eq!(text.tool_calls(), expected, "{folder}");
+        let format = if folder.contains("llama") { ToolCallFormat::Llama } else { ToolCallFormat::Hermes };
+        assert_eq!(text.tool_calls(), Some(format), "{folder}");
     });
 }
 
