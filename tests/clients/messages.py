@@ -157,7 +157,6 @@ def errors(client):
     refused(bad, "an orphan", lambda: ask(client, orphan), "messages.1.content.0.tool_use_id")
     refused(bad, "no limit", lambda: client.post("/v1/messages", cast_to=object, body={"model": MODEL, "messages": hello}), "max_tokens")
     refused(bad, "too many stops", lambda: ask(client, hello, stop_sequences=["x"] * 99), "stop_sequences")
-    refused(bad, "a forced call", lambda: ask(client, QUESTION, tools=[TOOL], tool_choice={"type": "any"}), "tool_choice")
     server = [{"type": "web_search_20250305", "name": "web_search"}]
     refused(bad, "a server's tool", lambda: ask(client, hello, tools=server), "tools.0")
     edits = {"context_management": {"edits": [{"type": "compact_20260112"}]}}
