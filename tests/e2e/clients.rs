@@ -46,6 +46,11 @@ fn openai_gets_responses() {
     run_script("responses.py");
 }
 
+#[test]
+fn anthropic_speaks_calls_counts_and_fails() {
+    run_script("messages.py");
+}
+
 /// Runs a script of `tests/clients` against a sidecar of its own; its checks are the test.
 fn run_script(name: &str) {
     let Some(python) = tool(".venv/bin/python") else { return };

@@ -94,10 +94,12 @@ pub(super) struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"http://vllm:8000")]
     pub(super) url: Option<String>,
-    /// Dialect of the server at `url`. Default `openai`.
+    /// Dialect of the server at `url`: `openai` (chat completions and responses) or `anthropic` (messages). Policies act
+    /// on requests of this dialect and refuse those of others; `mode: off` passes all. Default `openai`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dialect: Option<Dialect>,
-    /// Sent to `url` as `Authorization: Bearer` in place of the caller's. Default: the caller's is passed on.
+    /// Sent to `url` as `Authorization: Bearer`, or as `x-api-key` where its dialect is `anthropic`, in place of the
+    /// caller's. Default: the caller's is passed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api_key: Option<Secret>,
     /// Model folder (tokenizer, chat template) that counts exactly for `url`. Default: counts are estimates.
