@@ -156,6 +156,18 @@ fn a_count_is_that_of_the_governed_request() {
 }
 
 #[test]
+fn a_server_judges_what_may_not_be_truncated() {
+    let mock = Mock::start(Vec::new());
+    let front = sidecar(&mock, "policy: chat");
+    let mut body = long_agent();
+    body["truncation"] = "disabled".into();
+    let reply = ask(&front, &body.to_string());
+    assert_eq!(mock.only().body, body.to_string().as_bytes());
+    assert_eq!(reply.header("x-plimsoll-ungoverned"), "truncation");
+    assert_eq!(reply.header("x-plimsoll-tokens-after"), "");
+}
+
+#[test]
 fn who_forbids_truncation_gets_none() {
     let engine = Sidecar::start(&demo(1024, "chat"));
     let talk: Vec<Value> = (0..80)

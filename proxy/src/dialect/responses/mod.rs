@@ -73,7 +73,7 @@ impl Original for Responses {
     }
 
     fn reply(&self, run: &Run) -> Box<dyn Reply> {
-        Box::new(reply::Response::new(&self.body, run))
+        Box::new(reply::Response::new(&self.body, &run.engine.name, &run.options.sampling))
     }
 
     fn usage(&self, seen: &Seen) -> Option<Usage> {
