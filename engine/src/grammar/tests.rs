@@ -84,7 +84,7 @@ fn draw(grammars: &Grammars, text: &Text, bounds: &Bounds, said: &str, seed: u64
     let mut grammar = grammars.compile(bounds).unwrap().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let vocab = grammar.0.tokens.tok_trie().vocab_size();
-    let mut tokens = text.encode(said).unwrap().to_vec();
+    let mut tokens = text.encode(said).unwrap().ids().to_vec();
     let mut ended = false;
     for &token in &tokens {
         let mut logits = vec![0.0; vocab];
@@ -200,7 +200,7 @@ fn a_strict_call_is_held_from_where_it_begins() {
 fn a_token_that_ends_a_mark_goes_on_as_the_grammar_does() {
     let (grammars, text) = grammars(HERMES, "");
     let mut grammar = grammars.compile(&tools(Choice::Auto, true, false)).unwrap().unwrap();
-    for &token in text.encode("Well <tool_call").unwrap().iter() {
+    for &token in text.encode("Well <tool_call").unwrap().ids().iter() {
         assert!(!grammar.take(token).unwrap());
     }
     let trie = grammar.0.tokens.tok_trie().clone();

@@ -2,7 +2,7 @@
 //! of another dialect is translated at the door, and what comes of it is written back in its caller's own.
 //!
 //! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
-//! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
+//! ([`Original`]), and writes answers ([`Reply`]) and errors ([`Fault`](crate::respond::Fault)).
 
 pub(crate) mod anthropic;
 mod raw;
