@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, Service};
 
-use crate::body::{Body, Observe, observed};
+use crate::body::{Body, BrokenOff, Observe, observed};
 use crate::identify::Api;
 use crate::live::Shared;
 use crate::telemetry::{Incoming, Outcome, RequestSpan};
@@ -122,5 +122,9 @@ impl Observe for Held {
 
     fn broken(&mut self) {
         self.span.failed(self.status, "upstream_broken");
+    }
+
+    fn broken_by(&mut self, why: &BrokenOff) {
+        self.span.failed(self.status, why.code());
     }
 }
