@@ -102,7 +102,7 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
 fn forbidden(envelope: &Envelope, before: &Conversation, report: &Report) -> Option<&'static str> {
     let field = envelope.original.as_ref()?.forbids_cuts().filter(|_| envelope.mode == Mode::Enforce)?;
     let answer = before.output_limit().unwrap_or(1);
-    (report.tokens_before.saturating_add(answer) > envelope.route.window).then_some(field)
+    (report.tokens_before.saturating_add(answer) > envelope.route.window()).then_some(field)
 }
 
 /// Does what the caller asks for itself. These steps ask for no summary.

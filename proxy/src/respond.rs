@@ -368,7 +368,9 @@ fn admit(error: &AdmitFault) -> Fault {
 
 fn upstream(error: &UpstreamError) -> Fault {
     let status = match error {
-        UpstreamError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        UpstreamError::ConnectTimeout { .. }
+        | UpstreamError::Timeout { .. }
+        | UpstreamError::TotalTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         UpstreamError::Unreachable { .. } | UpstreamError::Broken { .. } => StatusCode::BAD_GATEWAY,
         UpstreamError::Address(_) => StatusCode::BAD_REQUEST,
         UpstreamError::Idle { .. } => StatusCode::REQUEST_TIMEOUT,

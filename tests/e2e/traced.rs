@@ -173,6 +173,23 @@ fn a_governed_stream_asks_for_the_usage_that_its_client_does_not_see() {
 }
 
 #[test]
+fn another_attempt_is_told_with_the_server_that_answered() {
+    let mock = Mock::start(Vec::new());
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = in_front_of(&mock, "affinity: none");
+    let several = format!("urls: ['http://{dead}', '{}']", mock.url);
+    let config = config.replace(&format!("url: '{}'", mock.url), &several);
+    let traced = Traced::start(&config, "service_name: tested");
+    let body = json!({"model": "demo", "messages": [{"role": "user", "content": "Hello"}]});
+    assert_eq!(traced.chat(1, &body).status, 200);
+    let port: u16 = mock.url.rsplit(':').next().unwrap().parse().unwrap();
+    let trace = traced.trace(1);
+    let chat = trace.named("chat demo").unwrap();
+    assert_eq!(status(chat), StatusCode::Unset);
+    is(chat, &json!({"server.address": "127.0.0.1", "server.port": port, "plimsoll.upstream.attempts": 2}));
+}
+
+#[test]
 fn listed_baggage_becomes_attributes_and_none_goes_on() {
     let mock = Mock::start(Vec::new());
     let traced =

@@ -105,7 +105,8 @@ impl ChatSpan {
         if let Some(origin) = request.and_then(RequestSpan::summary) {
             live.link(origin);
         }
-        let facts = ChatFacts { operation, provider: call.provider, ..ChatFacts::default() };
+        let server = call.server.map(|(host, port)| (host.to_owned(), port));
+        let facts = ChatFacts { operation, provider: call.provider, server, ..ChatFacts::default() };
         Self {
             phase: None,
             live,
@@ -150,6 +151,12 @@ impl ChatSpan {
         if let Some(key) = self.names.output_messages.filter(|_| self.captures()) {
             self.live.set(|| known(key, content::bounded(content::output(choices))));
         }
+    }
+
+    /// A server is asked. Told again, another attempt is made.
+    pub fn attempt(&mut self, host: &str, port: u16) {
+        self.facts.server = Some((host.to_owned(), port));
+        self.facts.attempts += 1;
     }
 
     /// What is known of the answer so far. Times are kept by the span itself.
@@ -235,8 +242,6 @@ fn call_attributes(names: &GenAiNames, call: &ChatRequest<'_>) -> impl Iterator<
         known(names.seed, settings.seed),
         known(names.presence_penalty, settings.presence_penalty),
         known(names.frequency_penalty, settings.frequency_penalty),
-        known(attr::SERVER_ADDRESS, call.server.map(|(host, _)| host.to_owned())),
-        known(attr::SERVER_PORT, call.server.map(|(_, port)| i64::from(port))),
     ]
     .into_iter()
     .flatten()
@@ -253,6 +258,9 @@ fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> impl Iterator<Ite
         names.cached_tokens.zip(facts.cached_tokens).map(|(key, tokens)| count(key, tokens)),
         known(attr::ERROR_TYPE, facts.error),
         facts.predicted_tokens.map(|tokens| count(attr::KV_PREDICTED, tokens)),
+        known(attr::SERVER_ADDRESS, facts.server.as_ref().map(|(host, _)| host.clone())),
+        known(attr::SERVER_PORT, facts.server.as_ref().map(|(_, port)| i64::from(*port))),
+        Some(facts.attempts).filter(|&attempts| attempts > 0).map(|attempts| count(attr::ATTEMPTS, attempts)),
     ]
     .into_iter()
     .flatten()

@@ -56,12 +56,12 @@ function conversation(slot) {
     element("code", {}, "…" + slot.conversation.slice(-8)), turns);
 }
 
-function showUpstreams(upstreams) {
+function showUpstreams(upstreams, drift) {
   const made = Object.entries(upstreams).map(([name, engine], index) => {
     const id = "upstream-" + index;
     const title = element("h2", { id }, "Upstream " + name);
     if (engine.kind !== "engine") {
-      return element("section", { "aria-labelledby": id }, title, element("p", { class: "soft" }, "A server over HTTP."));
+      return element("section", { "aria-labelledby": id }, title, ...server(engine, drift[name]));
     }
     const facts = element("dl", {},
       fact("Model", engine.model), fact("Device", engine.device), fact("Provider", engine.provider),
@@ -86,7 +86,7 @@ function show(state, ready) {
   speak("connection", "");
   showHead(state, ready);
   showTotals(state.totals);
-  showUpstreams(state.upstreams);
+  showUpstreams(state.upstreams, state.totals.drift_by_upstream);
   showRunning(state.running);
   showRoutes(state.routes);
   showRequests(state.requests, state.trace_url);
