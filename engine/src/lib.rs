@@ -51,6 +51,7 @@ mod cache;
 mod session;
 mod schedule;
 mod worker;
+mod forecast;
 mod load;
 mod checkpoint;
 
@@ -62,6 +63,7 @@ use tokio::sync::mpsc;
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
+pub use forecast::{Demand, Forecast, SharedPrefix};
 pub use grammar::{Format, Grammar, GrammarError};
 pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};

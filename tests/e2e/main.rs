@@ -18,6 +18,7 @@ mod ground_truth;
 mod hanging_collector;
 mod monitoring;
 mod operations;
+mod plan;
 mod policy_commands;
 mod policy_files;
 mod read_tool;

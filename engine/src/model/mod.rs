@@ -39,6 +39,8 @@ pub struct Model {
     pub kv_type: Element,
     /// Bytes of KV cache for one token, all layers together: 2 sides x layers x heads x head size x bytes of a number.
     pub kv_bytes_per_token: u64,
+    /// Bytes of what a conversation holds whatever its length: states, each before and after a run.
+    pub bytes_per_conversation: u64,
     /// Bytes of all weights, by the graph's tensor shapes.
     pub weights_bytes: u64,
     /// Size of the vocabulary.
@@ -139,6 +141,7 @@ impl Model {
         })?;
         let caches = &found.wiring.caches;
         let numbers: usize = caches.iter().map(|cache| cache.heads * cache.head_dim).sum();
+        let states: usize = found.wiring.states.iter().map(State::numbers).sum();
         Ok(Self {
             folder: folder.to_owned(),
             layout: found.layout,
@@ -147,6 +150,7 @@ impl Model {
             head_dim: small(caches[0].head_dim),
             kv_type,
             kv_bytes_per_token: (numbers * kv_type.bytes()) as u64,
+            bytes_per_conversation: (2 * states * kv_type.bytes()) as u64,
             weights_bytes,
             vocab: small(vocab),
             context_length: small(context),

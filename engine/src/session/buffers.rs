@@ -142,6 +142,15 @@ enum Numbers {
     F16(Vec<f16>),
 }
 
+/// Bytes of the buffers of so many slots, as [`Buffers::bytes`] tells once they are there.
+pub(crate) fn bytes(model: &Model, slots: usize, context: usize) -> u64 {
+    let chunk = chunk(model, context);
+    let rows = if model.wiring.last_only { slots } else { slots.max(chunk) };
+    let integers = 2 * slots.max(chunk) + slots * context;
+    let logits = rows * model.vocab as usize * model.logits_type.bytes();
+    (integers * size_of::<i64>() + logits) as u64
+}
+
 /// Tokens of one prefill: as many as the memory for logits and attention scores allows.
 pub(crate) fn chunk(model: &Model, context: usize) -> usize {
     let logits = model.vocab as usize * model.logits_type.bytes();

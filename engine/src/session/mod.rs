@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::cache::Place;
 
 pub(crate) use absent::Absent;
+pub(crate) use buffers::bytes as buffer_bytes;
 pub(crate) use onnx::{Loaded, Plan};
 
 /// A run failed.

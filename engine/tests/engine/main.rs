@@ -11,6 +11,8 @@ mod demo;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod forecast;
+#[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod idle;
