@@ -27,8 +27,10 @@ fn model(vocab: u32, last_only: bool) -> Model {
         files: Vec::new(),
         wiring: Wiring {
             ids: name("a"),
-            mask: name("b"),
+            mask: Some(name("b")),
             positions: None,
+            branch: None,
+            whole: false,
             logits_wanted: None,
             logits: name("c"),
             last_only,

@@ -85,6 +85,16 @@ pub(crate) trait Session {
         true
     }
 
+    /// Whether a row holds what it held, after a run over it that failed or was ended. Where not, it holds nothing.
+    fn survives(&self) -> bool {
+        true
+    }
+
+    /// Whether only the first part of a prompt is computed at once, and what follows token by token.
+    fn whole(&self) -> bool {
+        false
+    }
+
     /// Tokens that one prefill takes at most.
     fn chunk(&self) -> usize;
 
