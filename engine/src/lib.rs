@@ -35,8 +35,8 @@
 //! # }
 //! ```
 //!
-//! Deliberately absent: HTTP, policies, and any runtime of its own. Graphs whose KV cache is not a shared buffer of
-//! `GroupQueryAttention` are refused when they are loaded, with what to use instead.
+//! Deliberately absent: HTTP, policies, and any runtime of its own. Graphs that it cannot run exactly are refused when
+//! they are loaded, with what to use instead.
 
 mod config;
 mod error;

@@ -201,3 +201,7 @@ fn small(number: impl TryInto<u32>) -> u32 {
 #[cfg(test)]
 #[path = "model_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "kinds_tests.rs"]
+mod kinds_tests;

@@ -146,7 +146,7 @@ fn go_on(session: &mut dyn Session, past: usize, first: u32, wanted: usize) -> V
     made
 }
 
-/// All prompts in parts of these sizes; the whole answer for each seventh-token size or for all.
+/// All prompts in parts of these sizes; the whole answer for one of the sizes, or for all.
 fn chunks(sizes: &[usize], all: bool) {
     for subject in subjects() {
         let mut session = start(&subject.model).0;
@@ -174,13 +174,12 @@ fn chunks_of_every_size_give_the_whole_truth() {
 
 /// A second turn goes on from the first, and a prompt whose middle is gone from where it was cut: taken back, or
 /// computed anew where nothing can be taken back.
-#[test]
-fn turns_go_on_and_prompts_are_cut() {
+fn turns(sizes: &[usize]) {
     for subject in subjects() {
         let mut session = start(&subject.model).0;
         for extra in &subject.extra {
             let base = subject.cases.iter().find(|case| Some(&case.id) == extra.base.as_ref()).unwrap();
-            for chunk in CHUNKS {
+            for &chunk in sizes {
                 let first = prefill(&mut *session, 0, &base.prompt, chunk);
                 // A window may have moved past what is taken back.
                 let answer = go_on(&mut *session, base.prompt.len(), first, base.greedy.len());
@@ -193,6 +192,17 @@ fn turns_go_on_and_prompts_are_cut() {
             }
         }
     }
+}
+
+#[test]
+fn turns_go_on_and_prompts_are_cut() {
+    turns(&[7, usize::MAX]);
+}
+
+#[test]
+#[ignore = "takes long: `make test-long`"]
+fn turns_go_on_and_prompts_are_cut_in_chunks_of_every_size() {
+    turns(&CHUNKS);
 }
 
 #[test]

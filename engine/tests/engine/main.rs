@@ -17,6 +17,8 @@ mod formats;
 #[cfg(test)]
 mod idle;
 #[cfg(test)]
+mod kinds;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod requests;
