@@ -200,11 +200,10 @@ impl Worker {
     }
 
     fn fail(&mut self, slot: SlotId, error: RunError) {
-        let left = self.leave(slot);
-        if !self.session.survives() {
-            self.forget(slot);
-        }
-        if let Some(job) = left {
+        if let Some(job) = self.leave(slot) {
+            if !self.session.survives() {
+                self.forget(slot);
+            }
             // A run that its own client ended is no failure.
             if !job.left() {
                 tracing::error!(slot, request = job.id, error = error.0, "run failed");

@@ -210,6 +210,8 @@ def variants(out, source):
 
 
 def main(out):
+    # Tiny models: threads would wait for each other.
+    torch.set_num_threads(1)
     for name, config, window in configurations():
         source = out / "transformers" / name
         model = model_of(config)
