@@ -35,8 +35,8 @@
 //! # }
 //! ```
 //!
-//! Deliberately absent: HTTP, policies, and any runtime of its own. Graphs whose KV cache is not a shared buffer of
-//! `GroupQueryAttention` are refused when they are loaded, with what to use instead.
+//! Deliberately absent: HTTP, policies, and any runtime of its own. Graphs that it cannot run exactly are refused when
+//! they are loaded, with what to use instead.
 
 mod config;
 mod error;
@@ -51,6 +51,7 @@ mod cache;
 mod session;
 mod schedule;
 mod worker;
+mod forecast;
 mod load;
 mod checkpoint;
 
@@ -62,6 +63,7 @@ use tokio::sync::mpsc;
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
+pub use forecast::{Demand, Forecast, SharedPrefix};
 pub use grammar::{Bounds, Choice, Format, Function, Grammar, GrammarError, Tools};
 pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};

@@ -33,6 +33,8 @@ pub(crate) struct Mock {
     chunk: usize,
     /// Rows go on from their ends or begin anew.
     whole: bool,
+    /// A run that fails spoils its rows.
+    fragile: bool,
     pub(crate) runs: Arc<Mutex<Vec<Run>>>,
     pub(crate) interrupted: Arc<Flag>,
 }
@@ -54,6 +56,7 @@ impl Mock {
             logits: Vec::new(),
             chunk,
             whole: false,
+            fragile: false,
             runs: Arc::default(),
             interrupted: Arc::default(),
         }
@@ -64,6 +67,11 @@ impl Mock {
         Self { whole: true, ..self }
     }
 
+    /// Whose rows hold nothing of use after a run that failed.
+    pub(crate) fn fragile(self) -> Self {
+        Self { fragile: true, ..self.whole() }
+    }
+
     fn write(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
         assert!(self.rows[row].len() >= past, "row {row} holds {} of {past} tokens", self.rows[row].len());
         assert!(
@@ -71,6 +79,9 @@ impl Mock {
             "row {row} is taken back to {past}"
         );
         if tokens.contains(&POISON) {
+            if self.fragile {
+                self.rows.iter_mut().for_each(|row| row.fill(POISON));
+            }
             return Err(RunError("poison".to_owned()));
         }
         self.rows[row].truncate(past);
@@ -136,6 +147,10 @@ impl Session for Mock {
 
     fn rewinds(&self) -> bool {
         !self.whole
+    }
+
+    fn survives(&self) -> bool {
+        !self.fragile
     }
 
     fn chunk(&self) -> usize {

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::cache::Place;
 
 pub(crate) use absent::Absent;
+pub(crate) use buffers::bytes as buffer_bytes;
 pub(crate) use onnx::{Loaded, Plan};
 
 /// A run failed.
@@ -82,6 +83,16 @@ pub(crate) trait Session {
     /// a copy are always all that the row holds, or nothing.
     fn rewinds(&self) -> bool {
         true
+    }
+
+    /// Whether a row holds what it held, after a run over it that failed or was ended. Where not, it holds nothing.
+    fn survives(&self) -> bool {
+        true
+    }
+
+    /// Whether only the first part of a prompt is computed at once, and what follows token by token.
+    fn whole(&self) -> bool {
+        false
     }
 
     /// Tokens that one prefill takes at most.

@@ -51,8 +51,12 @@ impl Worker {
         let waits = |job: &&Job| job.ahead && job.next.is_none();
         let ahead = self.jobs.iter().flatten().filter(waits).min_by_key(|job| job.id);
         self.pending.extend(ahead.map(|job| {
-            let left = job.request.prompt.len() - self.slots.len(job.slot);
-            Pending { request: job.id, tokens: left.min(self.scheduler.shared_chunk()) }
+            let held = self.slots.len(job.slot);
+            let left = job.request.prompt.len() - held;
+            // What is computed at once cannot be cut.
+            let at_once = self.session.whole() && held == 0;
+            let tokens = if at_once { left } else { left.min(self.scheduler.shared_chunk()) };
+            Pending { request: job.id, tokens, begun: held > 0 }
         }));
     }
 }

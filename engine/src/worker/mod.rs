@@ -123,7 +123,7 @@ impl Worker {
         let kept = Slots::new(slots, Instant::now());
         Self {
             current: Arc::new(Current::new(session.interrupt())),
-            scheduler: Scheduler::new(session.chunk()),
+            scheduler: Scheduler::new(session.chunk()).whole(session.whole()),
             slots: if session.rewinds() { kept } else { kept.whole() },
             session,
             jobs: (0..slots).map(|_| None).collect(),
@@ -216,6 +216,7 @@ impl Worker {
         self.pending.extend(prefilling.map(|job| Pending {
             request: job.id,
             tokens: job.request.prompt.len() - self.slots.len(job.slot),
+            begun: self.slots.len(job.slot) > 0,
         }));
         self.pending.sort_unstable_by_key(|pending| pending.request);
         self.queue_ahead();

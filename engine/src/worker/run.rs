@@ -129,8 +129,8 @@ impl Worker {
             let token = self.jobs[slot].as_ref().and_then(|job| job.next).unwrap_or(0);
             self.steps.push(Step { token, past: self.slots.len(slot) });
         }
-        if self.session.decode(&self.steps).is_err() {
-            return self.decode_singly();
+        if let Err(error) = self.session.decode(&self.steps) {
+            return if self.session.survives() { self.decode_singly() } else { self.fail_all(&error) };
         }
         self.batches.step();
         let mut chosen = std::mem::take(&mut self.chosen);
@@ -191,8 +191,19 @@ impl Worker {
         }
     }
 
+    /// A run over all rows failed that has left none of them as it was.
+    fn fail_all(&mut self, error: &RunError) {
+        let slots: Vec<_> = (0..self.steps.len()).map(|row| self.slots.slot(row)).collect();
+        for slot in slots {
+            self.fail(slot, error.clone());
+        }
+    }
+
     fn fail(&mut self, slot: SlotId, error: RunError) {
         if let Some(job) = self.leave(slot) {
+            if !self.session.survives() {
+                self.forget(slot);
+            }
             // A run that its own client ended is no failure.
             if !job.left() {
                 tracing::error!(slot, request = job.id, error = error.0, "run failed");

@@ -36,6 +36,12 @@ impl Bench {
         Self::over(mock, slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
     }
 
+    /// Whose rows hold nothing of use after a run that failed.
+    fn fragile(slots: u32) -> Self {
+        let mock = Mock::new(slots as usize, 64).fragile();
+        Self::over(mock, slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
+    }
+
     fn over(mock: Mock, slots: u32, bytes: u64) -> Self {
         let (commands, orders) = channel(slots as usize + 1);
         let runs = mock.runs.clone();
@@ -347,6 +353,32 @@ fn a_failing_batch_is_run_row_by_row() {
     assert_eq!(hear(&mut good).tokens, answer(&prompts[0], 12));
     assert_eq!(hear(&mut other).tokens, answer(&prompts[2], 12));
     assert!(matches!(hear(&mut bad).error, Some(GenerateError::Session(_))));
+}
+
+#[test]
+fn what_a_failed_run_has_spoilt_is_forgotten() {
+    // A window that a run moves on is not what it was: neither are the rows that ran beside it.
+    let mut bench = Bench::fragile(2);
+    let first = prompt(30, 64);
+    let mut fails = bench.ask(&[&first[..], &[POISON]].concat(), 5);
+    bench.work();
+    assert!(matches!(hear(&mut fails).error, Some(GenerateError::Session(_))));
+    assert_eq!((bench.held(), bench.reserved()), (0, 0));
+    let again = [&first[..], &[7]].concat();
+    let mut goes_on = bench.ask(&again, 5);
+    bench.work();
+    let heard = hear(&mut goes_on);
+    assert_eq!((heard.cached, heard.tokens), (0, answer(&again, 5)));
+    let biased = Generate {
+        sampling: Sampling { logit_bias: vec![(POISON, 100.0)], ..Sampling::greedy() },
+        ..request(&prompt(31, 20), 12)
+    };
+    let (mut beside, mut bad) = (bench.ask(&prompt(32, 20), 12), bench.order(biased, 32));
+    bench.work();
+    for events in [&mut beside, &mut bad] {
+        assert!(matches!(hear(events).error, Some(GenerateError::Session(_))));
+    }
+    assert_eq!(bench.held(), 0);
 }
 
 #[test]

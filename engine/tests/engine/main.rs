@@ -11,9 +11,13 @@ mod demo;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod forecast;
+#[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod idle;
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
