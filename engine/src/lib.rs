@@ -67,10 +67,11 @@ pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
-pub use worker::{Batch, SlotReading, Tag};
+pub use worker::{Batch, SharingReading, SlotReading, Tag};
 
 use grammar::Grammars;
 use load::Running;
+use memory::Ask;
 use text::Text;
 use worker::{Ahead, Cancel, Command, Order};
 
@@ -108,7 +109,7 @@ impl Engine {
         &self.0.text
     }
 
-    /// Tokens of a prompt whose keys and values some slot holds now: what a request started at once would report as
+    /// Tokens of a prompt whose keys and values some slot or shared segment holds now: what a request started at once would report as
     /// cached. Known before admission; costs one comparison for each slot.
     pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
         u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
@@ -126,6 +127,12 @@ impl Engine {
     /// who asked before; dropping the future leaves the queue. A task that holds a permit must not wait for another.
     pub async fn reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {
         self.0.budget.reserve(tokens).await
+    }
+
+    /// As [`Engine::reserve`], for a prompt that is known: what it begins with and shares with others is not reserved
+    /// another time.
+    pub async fn reserve_for(&self, prompt: &Arc<[u32]>, tokens: u32) -> Result<Permit, AdmitError> {
+        self.0.budget.reserve(Ask { tokens, prompt: prompt.clone() }).await
     }
 
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
@@ -156,7 +163,8 @@ impl Engine {
         tag: Option<Tag>,
     ) -> Result<Generation, AdmitError> {
         let tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
-        let permit = self.0.budget.try_reserve(tokens.saturating_add(request.max_tokens))?;
+        let (tokens, prompt) = (tokens.saturating_add(request.max_tokens), request.prompt.clone());
+        let permit = self.0.budget.try_reserve(Ask { tokens, prompt })?;
         Ok(self.order(request, permit, tag, Some(Ahead { replaces })))
     }
 
@@ -208,6 +216,11 @@ impl Engine {
     /// The slots, as they were after the worker's last turn.
     pub fn slots(&self) -> Vec<SlotReading> {
         self.0.board.read()
+    }
+
+    /// How slots share what their conversations begin with alike.
+    pub fn sharing(&self) -> SharingReading {
+        self.0.board.sharing()
     }
 
     /// Requests that wait for memory.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::cache::{Base, Segments};
 use crate::error::AdmitError;
 
 /// All KV memory and slots of an engine. Cheap to clone.
@@ -18,11 +19,13 @@ struct Inner {
     context: u32,
     slots: u32,
     queue: usize,
+    segments: Segments,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of what requests hold for themselves, and of the segments that they count on.
     reserved: u64,
     slots: u32,
     waiting: VecDeque<Waiter>,
@@ -33,8 +36,28 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
-    tokens: u32,
+    ask: Ask,
     answer: oneshot::Sender<Permit>,
+}
+
+/// What is asked for: tokens of prompt and answer together, and the prompt where it is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) tokens: u32,
+    pub(crate) prompt: Arc<[u32]>,
+}
+
+impl From<u32> for Ask {
+    fn from(tokens: u32) -> Self {
+        Self { tokens, prompt: Arc::default() }
+    }
+}
+
+impl Ask {
+    /// The part of the prompt that may be there already: its last token is always computed.
+    fn usable(&self) -> &[u32] {
+        &self.prompt[..self.prompt.len().saturating_sub(1)]
+    }
 }
 
 /// Leave to fill KV memory, and a slot to do it in. Frees both when dropped.
@@ -42,6 +65,8 @@ struct Waiter {
 pub struct Permit {
     budget: Budget,
     tokens: u32,
+    /// What it shares with others and needs no memory for.
+    base: Option<Base>,
 }
 
 impl Permit {
@@ -50,43 +75,93 @@ impl Permit {
         self.tokens
     }
 
-    /// Bytes of KV cache it is for.
+    /// Bytes of KV cache that are reserved for it alone; what it shares with others is reserved once for all.
     pub fn bytes(&self) -> u64 {
-        self.budget.bytes(self.tokens)
+        self.budget.bytes(own(self.tokens, self.base))
+    }
+
+    /// What it shares.
+    pub(crate) fn base(&self) -> Option<Base> {
+        self.base
+    }
+
+    /// Has it share this from now on. False: all stays as it was, since more than there is would be reserved. `forced`
+    /// takes it all the same.
+    pub(crate) fn rest_on(&mut self, base: Option<Base>, forced: bool) -> bool {
+        if self.base == base {
+            return true;
+        }
+        let budget = self.budget.clone();
+        let mut state = budget.state();
+        let (before, segments) = (state.reserved, &budget.0.segments);
+        let pinned = budget.segment_bytes(segments.pin(base));
+        let unpinned = budget.segment_bytes(segments.unpin(self.base));
+        let after = before + budget.bytes(own(self.tokens, base)) + pinned - self.bytes() - unpinned;
+        if after > before.max(budget.0.limit) && !forced {
+            segments.pin(self.base);
+            segments.unpin(base);
+            return false;
+        }
+        state.reserved = after;
+        self.base = base;
+        drop(state);
+        if after < before {
+            budget.grant();
+        }
+        true
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.budget.state();
-        state.reserved -= self.bytes();
+        let left = self.budget.0.segments.unpin(self.base);
+        state.reserved -= self.bytes() + self.budget.segment_bytes(left);
         state.slots -= 1;
         drop(state);
         self.budget.grant();
     }
 }
 
+/// Tokens that a request holds for itself.
+fn own(tokens: u32, base: Option<Base>) -> u32 {
+    let shared = base.map_or(0, |base| u32::try_from(base.tokens).unwrap_or(u32::MAX));
+    tokens.saturating_sub(shared)
+}
+
 impl Budget {
     /// `limit` bytes of KV cache at `per_token` bytes a token, for `slots` requests of at most `context` tokens at a
     /// time; `queue` more may wait.
     pub(crate) fn new(limit: u64, per_token: u64, context: u32, slots: u32, queue: usize) -> Self {
-        Self(Arc::new(Inner { limit, per_token, context, slots, queue, state: Mutex::default() }))
+        let segments = Segments::default();
+        Self(Arc::new(Inner { limit, per_token, context, slots, queue, segments, state: Mutex::default() }))
     }
 
-    /// Reserves memory for `tokens` now.
-    pub(crate) fn try_reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {
-        self.check(tokens)?;
+    /// What prompts may begin with and need no memory for.
+    pub(crate) fn segments(&self) -> Segments {
+        self.0.segments.clone()
+    }
+
+    /// The model is unloaded, and its segments with it.
+    pub(crate) fn clear_segments(&self) {
+        let mut state = self.state();
+        state.reserved -= self.segment_bytes(self.0.segments.clear());
+    }
+
+    /// Reserves memory now.
+    pub(crate) fn try_reserve(&self, ask: impl Into<Ask>) -> Result<Permit, AdmitError> {
+        let ask = ask.into();
+        self.check(ask.tokens)?;
         let mut state = self.open()?;
-        if state.waiting.is_empty() && self.take(&mut state, tokens) {
-            return Ok(self.permit(tokens));
-        }
-        Err(self.busy(&state, tokens))
+        let permit = if state.waiting.is_empty() { self.take(&mut state, &ask) } else { None };
+        permit.ok_or_else(|| self.busy(&state, &ask))
     }
 
-    /// Reserves memory for `tokens`, after all who asked before. Dropping the future leaves the queue.
-    pub(crate) async fn reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {
-        let (ticket, granted) = match self.try_reserve(tokens) {
-            Err(AdmitError::QueueFull { .. }) => self.enqueue(tokens)?,
+    /// Reserves memory, after all who asked before. Dropping the future leaves the queue.
+    pub(crate) async fn reserve(&self, ask: impl Into<Ask>) -> Result<Permit, AdmitError> {
+        let ask = ask.into();
+        let (ticket, granted) = match self.try_reserve(ask.clone()) {
+            Err(AdmitError::QueueFull { .. }) => self.enqueue(ask)?,
             decided => return decided,
         };
         let place = Place { budget: self, ticket };
@@ -128,6 +203,10 @@ impl Budget {
         self.0.per_token * u64::from(tokens)
     }
 
+    fn segment_bytes(&self, tokens: usize) -> u64 {
+        self.0.per_token * tokens as u64
+    }
+
     fn check(&self, tokens: u32) -> Result<(), AdmitError> {
         let (needed, limit) = (self.bytes(tokens), self.0.limit);
         if tokens <= self.0.context && needed <= limit {
@@ -136,15 +215,15 @@ impl Budget {
         Err(AdmitError::TooLarge { tokens, needed, limit_tokens: self.0.context, limit })
     }
 
-    fn enqueue(&self, tokens: u32) -> Result<(u64, oneshot::Receiver<Permit>), AdmitError> {
+    fn enqueue(&self, ask: Ask) -> Result<(u64, oneshot::Receiver<Permit>), AdmitError> {
         let mut state = self.open()?;
         if state.waiting.len() >= self.0.queue {
-            return Err(self.busy(&state, tokens));
+            return Err(self.busy(&state, &ask));
         }
         let (answer, granted) = oneshot::channel();
         let ticket = state.tickets;
         state.tickets += 1;
-        state.waiting.push_back(Waiter { ticket, tokens, answer });
+        state.waiting.push_back(Waiter { ticket, ask, answer });
         drop(state);
         // What was freed between the failed try and now woke nobody.
         self.grant();
@@ -155,36 +234,47 @@ impl Budget {
     fn grant(&self) {
         loop {
             let mut state = self.state();
-            let Some(tokens) = state.waiting.front().map(|waiter| waiter.tokens) else { return };
-            if !self.take(&mut state, tokens) {
-                return;
-            }
+            let Some(ask) = state.waiting.front().map(|waiter| waiter.ask.clone()) else { return };
+            let Some(permit) = self.take(&mut state, &ask) else { return };
             let waiter = state.waiting.pop_front();
             drop(state);
-            let permit = self.permit(tokens);
             // A waiter that left hands its permit back, which frees it for the next one.
             drop(waiter.map(|waiter| waiter.answer.send(permit)));
         }
     }
 
-    fn take(&self, state: &mut State, tokens: u32) -> bool {
-        let bytes = self.bytes(tokens);
+    fn take(&self, state: &mut State, ask: &Ask) -> Option<Permit> {
+        let (base, bytes) = self.cost(ask);
         let fits = state.slots < self.0.slots && state.reserved + bytes <= self.0.limit;
-        if fits {
-            state.slots += 1;
-            state.reserved += bytes;
+        if !fits {
+            self.0.segments.unpin(base);
+            return None;
         }
-        fits
+        state.slots += 1;
+        state.reserved += bytes;
+        Some(Permit { budget: self.clone(), tokens: ask.tokens, base })
     }
 
-    fn permit(&self, tokens: u32) -> Permit {
-        Permit { budget: self.clone(), tokens }
+    /// What a request can share, counted on from now on, and the bytes that are to be reserved for it.
+    fn cost(&self, ask: &Ask) -> (Option<Base>, u64) {
+        let segments = &self.0.segments;
+        let (whole, base) = (self.bytes(ask.tokens), segments.pin_base(ask.usable()));
+        let Some((base, fresh)) = base else { return (None, whole) };
+        let shared = self.bytes(own(ask.tokens, Some(base))) + self.segment_bytes(fresh);
+        if shared <= whole {
+            return (Some(base), shared);
+        }
+        // A long segment for the sake of a short beginning.
+        segments.unpin(Some(base));
+        (None, whole)
     }
 
-    fn busy(&self, state: &State, tokens: u32) -> AdmitError {
+    fn busy(&self, state: &State, ask: &Ask) -> AdmitError {
+        let (base, needed) = self.cost(ask);
+        self.0.segments.unpin(base);
         AdmitError::QueueFull {
-            needed: self.bytes(tokens),
-            free: self.0.limit - state.reserved,
+            needed,
+            free: self.0.limit.saturating_sub(state.reserved),
             limit: self.0.limit,
             slots_free: self.0.slots - state.slots,
             slots: self.0.slots,

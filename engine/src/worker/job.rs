@@ -3,7 +3,7 @@
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Facts, Order, Tag};
-use crate::cache::{Picked, SlotId};
+use crate::cache::SlotId;
 use crate::error::GenerateError;
 use crate::memory::Permit;
 use crate::request::{Event, Generate, Usage};
@@ -48,7 +48,8 @@ pub(super) enum Told {
 }
 
 impl Job {
-    pub(super) fn new(order: Order, picked: Picked, facts: &Facts, seed: u64) -> Self {
+    /// A request in its slot, which holds the first `cached` tokens of its prompt.
+    pub(super) fn new(order: Order, (slot, cached): (SlotId, usize), facts: &Facts, seed: u64) -> Self {
         let Order { id, request, permit, events, tag, ahead, .. } = order;
         let room = permit.tokens().saturating_sub(count(request.prompt.len()));
         let mut stops = request.stop_tokens.clone();
@@ -57,12 +58,12 @@ impl Job {
         }
         Self {
             id,
-            slot: picked.slot,
+            slot,
             next: None,
             sampler: Sampler::new(&request, &stops, seed),
             limit: request.max_tokens.min(room),
             made: 0,
-            cached: count(picked.cached()),
+            cached: count(cached),
             stops,
             events,
             permit,
