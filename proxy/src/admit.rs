@@ -189,7 +189,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     let wait = envelope.live.limits.queue_wait;
     let grammar = grammar(&engine, options.format.clone(), wait).await?;
     let span = envelope.record.wait();
-    let permit = reserve(&engine, prompt.len(), max_tokens, wait).await?;
+    let permit = reserve(&engine, &prompt, max_tokens, wait).await?;
     drop(span);
     Ok(Admitted::Run(Run {
         engine,
@@ -254,12 +254,12 @@ fn room(engine: &Embedded, prompt: &[u32], asked: Option<u32>) -> Result<u32, No
 
 async fn reserve(
     engine: &Embedded,
-    prompt: usize,
+    prompt: &Arc<[u32]>,
     max_tokens: u32,
     wait: Duration,
 ) -> Result<Permit, NotAdmitted> {
-    let tokens = u32::try_from(prompt).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
-    match tokio::time::timeout(wait, engine.engine.reserve(tokens)).await {
+    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
+    match tokio::time::timeout(wait, engine.engine.reserve_for(prompt, tokens)).await {
         Ok(reserved) => Ok(reserved?),
         Err(_) => Err(NotAdmitted::Waited(wait)),
     }

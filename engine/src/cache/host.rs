@@ -80,7 +80,7 @@ impl Host {
         let (bytes, head) = (self.shape.row_bytes(strip), self.shape.head_bytes(strip));
         let begin = row * bytes;
         if !self.rows[row].split {
-            return vec![begin..begin + bytes];
+            return std::iter::once(begin..begin + bytes).collect();
         }
         let shared = self.rows[row].shared() * self.shape.strips[strip].token;
         let heads = (begin..begin + bytes).step_by(head);

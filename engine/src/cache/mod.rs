@@ -16,7 +16,7 @@ pub(crate) use device::Device;
 pub(crate) use host::Host;
 pub(crate) use pages::reserve;
 pub(crate) use segment::{Segment, held};
-pub(crate) use segments::{Base, Extent, SegmentId, Segments};
+pub(crate) use segments::{Base, Extent, LEAST, SegmentId, Segments};
 pub(crate) use shape::{PAGE, Shape, Strip};
 pub(crate) use slots::{Donor, Picked, SlotId, Slots};
 pub(crate) use store::{Place, Sharing, Store, StoreError};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct SegmentId(pub(crate) u64);
 
 /// Shares of fewer tokens are not worth their pieces of memory.
-const LEAST: usize = 64;
+pub(crate) const LEAST: usize = 64;
 /// Segments on a path, at most: each costs every row that shares it a piece of memory for each head.
 const DEEPEST: usize = 4;
 
@@ -229,7 +229,7 @@ impl Inner {
     }
 
     fn whole(&self, tokens: usize) -> usize {
-        if self.step == 0 { 0 } else { tokens / self.step * self.step }
+        tokens.checked_div(self.step).map_or(0, |steps| steps * self.step)
     }
 
     /// The first `tokens` on the path to a segment, by the first segment that reaches so far.

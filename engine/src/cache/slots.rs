@@ -231,6 +231,12 @@ impl Slots {
         self.slots[slot].tokens += tokens.len();
     }
 
+    /// A slot holds the first `tokens` alone.
+    pub(crate) fn cut(&mut self, slot: SlotId, tokens: usize) {
+        self.chains.get(slot).truncate(tokens);
+        self.slots[slot].tokens = tokens;
+    }
+
     /// A slot begins to decode. Returns the rows to swap.
     pub(crate) fn promote(&mut self, slot: SlotId) -> Option<(usize, usize)> {
         let swap = self.swap(self.slots[slot].row, self.decoding);

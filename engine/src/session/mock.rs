@@ -180,7 +180,7 @@ impl Sharing for Mock {
     }
 
     fn keep(&mut self, id: SegmentId, row: usize, from: usize, to: usize) -> Result<(), StoreError> {
-        assert!(from % self.step == 0 && to % self.step == 0 && from < to);
+        assert!(from.is_multiple_of(self.step) && to.is_multiple_of(self.step) && from < to);
         assert!(self.segments.insert(id, self.rows[row][from..to].to_vec()).is_none());
         Ok(())
     }
@@ -200,7 +200,11 @@ impl Sharing for Mock {
     fn share(&mut self, row: usize, path: &[Extent], held: usize) -> Result<(), StoreError> {
         let mut tokens = Vec::new();
         for extent in path {
-            assert!(extent.from == tokens.len() && extent.from == extent.first && extent.to % self.step == 0);
+            assert!(
+                extent.from == tokens.len()
+                    && extent.from == extent.first
+                    && extent.to.is_multiple_of(self.step)
+            );
             tokens.extend_from_slice(&self.segments[&extent.segment][..extent.to - extent.first]);
         }
         self.runs.lock().unwrap().push(Run::Share { tokens: tokens.len() });

@@ -8,6 +8,7 @@ mod job;
 mod rest;
 mod run;
 mod share;
+mod follow;
 mod keep;
 mod life;
 
@@ -184,6 +185,7 @@ impl Worker {
         }
         self.leave_cancelled();
         self.give_way();
+        self.catch_up();
         self.queue();
         match self.scheduler.next(self.slots.decoding(), &self.pending) {
             Turn::Wait => {
@@ -239,7 +241,8 @@ impl Worker {
 
     /// Lists the prompts that are not done, in the order of arrival.
     fn queue(&mut self) {
-        let prefilling = self.jobs.iter().flatten().filter(|job| job.next.is_none() && !job.ahead);
+        let ready = |job: &&Job| job.next.is_none() && !job.ahead && job.follows.is_none();
+        let prefilling = self.jobs.iter().flatten().filter(ready);
         self.pending.clear();
         self.pending.extend(prefilling.map(|job| Pending {
             request: job.id,

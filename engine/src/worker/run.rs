@@ -52,11 +52,11 @@ impl Worker {
             self.session.release(self.slots.row(picked.slot), limit, had);
         }
         self.make_room(picked.slot);
-        let queued = order.asked.elapsed();
-        let job = Job::new(order, (picked.slot, cached), &self.facts, (self.seeds)());
-        let (cached, computed) = job.split();
-        let slot = u32::try_from(picked.slot).unwrap_or(u32::MAX);
-        job.tell(Event::Started { cached, computed, slot, queued });
+        let mut job = Job::new(order, (picked.slot, cached), &self.facts, (self.seeds)());
+        job.follows = self.leader(&job, cached);
+        if job.follows.is_none() {
+            job.started(cached);
+        }
         self.jobs[picked.slot] = Some(job);
     }
 

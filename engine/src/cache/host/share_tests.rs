@@ -58,12 +58,12 @@ impl Model {
         let chain = &self.chain(donor)[..tokens];
         let whole = self.segments.whole(tokens);
         let mut base = self.segments.base(chain);
-        if base.is_none_or(|base| base.tokens < whole) {
-            if let Some(id) = self.segments.add(&chain[..whole], base, 0) {
-                let from = base.map_or(0, |base| base.tokens);
-                self.host.keep(id, donor, from, whole).unwrap();
-                base = Some(Base { segment: id, tokens: whole });
-            }
+        let more = base.is_none_or(|base| base.tokens < whole);
+        let added = if more { self.segments.add(&chain[..whole], base, 0) } else { None };
+        if let Some(segment) = added {
+            let from = base.map_or(0, |base| base.tokens);
+            self.host.keep(segment, donor, from, whole).unwrap();
+            base = Some(Base { segment, tokens: whole });
         }
         let shared = base.map_or(0, |base| base.tokens);
         if shared > self.bases[donor].map_or(0, |base| base.tokens) {
