@@ -29,6 +29,8 @@ pub(crate) struct Host {
     maps: Maps,
     /// Whether the kernel moves pages (Linux 5.7 and later); where it does not, rows are copied.
     moves: bool,
+    /// Whether it did at first: rows of several pieces cannot do without.
+    shares: bool,
 }
 
 /// How a row is mapped.
@@ -66,11 +68,12 @@ impl Host {
         let spare = Pages::reserve(strips.map(|strip| shape.row_bytes(strip)).max().unwrap_or(PAGE))?;
         let rows = vec![Row::default(); shape.slots];
         let (segments, maps) = (BTreeMap::new(), Maps::new());
-        let mut host = Self { shape, buffers, spare, rows, segments, maps, moves: true };
+        let mut host = Self { shape, buffers, spare, rows, segments, maps, moves: true, shares: true };
         // Tried once: a kernel that cannot do it says so at every call.
         if host.shape.slots > 1 {
             host.moves =
                 (0..host.shape.strips.len()).take(1).all(|strip| host.move_rows(strip, 0, 1).is_ok());
+            host.shares = host.moves;
         }
         Ok(host)
     }
@@ -133,15 +136,12 @@ impl Host {
 
     /// Exchanges two rows of a buffer.
     fn exchange(&mut self, strip: usize, a: usize, b: usize, tokens: usize) -> io::Result<()> {
-        let shares = self.rows[a].shared() + self.rows[b].shared() > 0;
-        if self.moves {
-            match self.move_rows(strip, a, b) {
-                Ok(()) if shares => return self.exchange_shares(strip, a, b),
-                Err(error) if shares => return Err(error),
-                // A kernel that is out of mappings may refuse at any time.
-                moved => self.moves = moved.is_ok(),
-            }
+        if self.rows[a].shared() + self.rows[b].shared() > 0 {
+            self.move_rows(strip, a, b)?;
+            return self.exchange_shares(strip, a, b);
         }
+        // A kernel that is out of mappings may refuse at any time; each failure leaves the rows as they were.
+        self.moves = self.moves && self.move_rows(strip, a, b).is_ok();
         if !self.moves {
             self.exchange_bytes(strip, a, b, tokens);
         }
@@ -223,7 +223,7 @@ impl Store for Host {
     }
 
     fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
-        if self.moves { Ok(self) } else { Err("this kernel moves no pages (Linux does from 5.7 on)") }
+        if self.shares { Ok(self) } else { Err("this kernel moves no pages (Linux does from 5.7 on)") }
     }
 }
 

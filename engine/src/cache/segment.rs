@@ -75,15 +75,14 @@ fn memory() -> io::Result<File> {
     use std::os::fd::{FromRawFd, OwnedFd};
 
     #[expect(unsafe_code, reason = "takes the descriptor that the kernel has just made")]
-    // SAFETY: the name is a C string; the descriptor is new and nobody else's.
-    let file = unsafe {
-        let made = libc::memfd_create(c"plimsoll-kv".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
-        if made < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(made)
+    // SAFETY: the name is a C string; a descriptor that is made is new and nobody else's.
+    let made = |flags| unsafe {
+        let made = libc::memfd_create(c"plimsoll-kv".as_ptr(), flags);
+        if made < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(made).into()) }
     };
-    Ok(file.into())
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // Kernels before 6.3 do not know the second flag, and later ones may insist on it.
+    made(flags | libc::MFD_NOEXEC_SEAL).or_else(|_| made(flags))
 }
 
 /// Nobody writes to the file any more, nor makes it shorter: pages that are mapped stay what they are.

@@ -20,3 +20,4 @@ mod memory;
 mod requests;
 #[cfg(test)]
 mod sampling;
+mod sharing;
