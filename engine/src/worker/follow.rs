@@ -22,7 +22,7 @@ impl Worker {
         if job.ahead || !self.segments.shares() {
             return None;
         }
-        let usable = &job.request.prompt[..job.request.prompt.len() - 1];
+        let usable = usable(&job.request.prompt);
         let computing = self.jobs.iter().flatten().filter(|other| other.next.is_none() && !other.ahead);
         let follow = |other: &Job| {
             let alike = other.request.prompt.iter().zip(usable).take_while(|(a, b)| a == b);
@@ -42,7 +42,7 @@ impl Worker {
             let Some(mut job) = self.jobs[slot].take() else { continue };
             job.follows = None;
             let (prompt, held) = (job.request.prompt.clone(), self.slots.len(slot));
-            let picked = self.slots.picked(slot, &prompt[..prompt.len() - 1]);
+            let picked = self.slots.picked(slot, usable(&prompt));
             let cached = self.bring(&picked, &prompt, Some(&mut job.permit));
             self.slots.cut(slot, cached.min(held));
             self.slots.extend(slot, &prompt[cached.min(held)..cached]);
@@ -56,6 +56,11 @@ impl Worker {
         let leader = self.jobs[follow.slot].as_ref().filter(|job| job.id == follow.leader);
         leader.is_some_and(|job| job.next.is_none() && self.slots.len(follow.slot) < follow.tokens)
     }
+}
+
+/// What may be there already: the last token is always computed.
+fn usable(prompt: &[u32]) -> &[u32] {
+    &prompt[..prompt.len().saturating_sub(1)]
 }
 
 #[cfg(test)]

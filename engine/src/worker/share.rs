@@ -2,7 +2,7 @@
 //! whole pages of it and copying the rest.
 
 use super::Worker;
-use crate::cache::{Base, Donor, Picked, SlotId, StoreError};
+use crate::cache::{Base, Donor, LEAST, Picked, SlotId, StoreError};
 use crate::memory::Permit;
 use crate::session::RunError;
 
@@ -17,19 +17,19 @@ impl Worker {
         if let Some((Donor::Slot(donor), _)) = picked.donor {
             self.lend(donor, wanted);
         }
-        let base = self.base(picked, wanted, permit);
-        let (base, held) = match base {
-            (base, permit) if self.rest_on(picked.slot, base, picked.held).is_err() => {
-                // Nothing of what the slot held can be trusted.
-                if let Some(permit) = permit {
-                    permit.rest_on(None, true);
-                }
-                self.empty(picked.slot);
-                (None, 0)
+        let (base, permit) = self.base(picked, wanted, permit);
+        let mut from = base.map_or(0, |base| base.tokens).max(picked.held);
+        if self.rest_on(picked.slot, base, picked.held).is_err() {
+            // Nothing of what the slot held can be trusted.
+            if let Some(permit) = permit {
+                permit.rest_on(None, true);
             }
-            (base, _) => (base, picked.held),
-        };
-        let from = base.map_or(0, |base| base.tokens).max(held);
+            self.empty(picked.slot);
+            from = 0;
+        }
+        if self.segments.whole(wanted.len()) >= from + LEAST && !self.affords(2, 1) {
+            self.copied += 1;
+        }
         match self.copy(picked, from) {
             Ok(()) => wanted.len(),
             // What cannot be copied is computed.
@@ -48,16 +48,9 @@ impl Worker {
         let longest = self.segments.base(wanted);
         // Of equals, what is mapped already.
         let best = longest.filter(|base| own.is_none_or(|own| own.tokens < base.tokens)).or(own);
-        let affords = |worker: &mut Self| {
-            let extents = best.map_or(0, |base| worker.segments.path(base).len());
-            best == own || worker.session.sharing().is_ok_and(|sharing| sharing.affords(1, extents))
-        };
-        let best = if affords(self) {
-            best
-        } else {
-            self.copied += 1;
-            own
-        };
+        let extents = best.map_or(0, |base| self.segments.path(base).len());
+        let affords = best == own || self.affords(1, extents);
+        let best = if affords { best } else { own };
         let Some(permit) = permit else { return (best, None) };
         let base = if permit.rest_on(best, false) { best } else { permit.base() };
         (base, Some(permit))
@@ -88,18 +81,23 @@ impl Worker {
     fn branch_off(&mut self, slot: SlotId, chain: &[u32], below: Option<Base>) -> Option<Base> {
         let (row, now) = (self.slots.row(slot), self.slots.now());
         let extents = 1 + below.map_or(0, |below| self.segments.path(below).len());
-        let sharing = self.session.sharing().ok()?;
-        if !sharing.affords(2, extents) {
+        if !self.affords(2, extents) {
             return None;
         }
         let segment = self.segments.add(chain, below, now)?;
         let from = below.map_or(0, |below| below.tokens);
+        let sharing = self.session.sharing().ok()?;
         if let Err(error) = sharing.keep(segment, row, from, chain.len()) {
             tracing::warn!(target: "plimsoll", %error, "a prefix is copied");
             self.segments.remove(segment);
             return None;
         }
         Some(Base { segment, tokens: chain.len() })
+    }
+
+    /// Whether pieces of memory are left for so many rows over so many segments.
+    fn affords(&mut self, rows: usize, extents: usize) -> bool {
+        self.session.sharing().is_ok_and(|sharing| sharing.affords(rows, extents))
     }
 
     /// Has a slot share this and hold `held` tokens in all; the others are gone.

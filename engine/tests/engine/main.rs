@@ -20,4 +20,5 @@ mod memory;
 mod requests;
 #[cfg(test)]
 mod sampling;
+#[cfg(test)]
 mod sharing;

@@ -131,7 +131,7 @@ async fn by_engine(
         return Err(Failure::lasting("span_too_long"));
     }
     let input_tokens = prompt.len() as u64;
-    let ask = (prompt.clone(), needed);
+    let room = (prompt.clone(), needed);
     let request = Generate { prompt, max_tokens, sampling: Sampling::greedy(), ..Generate::default() };
     let refused = |error: AdmitError| match error {
         AdmitError::TooLarge { .. } => Failure::lasting("no_memory"),
@@ -139,7 +139,7 @@ async fn by_engine(
     };
     // A permit of its own, taken before the call's: two requests cannot wait for each other.
     let permit = match haste {
-        Haste::Now => Some(waited(engine, ask, span).await.map_err(refused)?),
+        Haste::Now => Some(waited(engine, room, span).await.map_err(refused)?),
         Haste::Idle => None,
     };
     let mut call = span.chat(&ChatRequest {
