@@ -69,10 +69,11 @@ pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
-pub use worker::{Batch, SlotReading, Tag};
+pub use worker::{Batch, SharingReading, SlotReading, Tag};
 
 use grammar::Grammars;
 use load::Running;
+use memory::Ask;
 use text::Text;
 use worker::{Ahead, Cancel, Command, Order};
 
@@ -110,7 +111,7 @@ impl Engine {
         &self.0.text
     }
 
-    /// Tokens of a prompt whose keys and values some slot holds now: what a request started at once would report as
+    /// Tokens of a prompt whose keys and values some slot or shared segment holds now: what a request started at once would report as
     /// cached. Known before admission; costs one comparison for each slot.
     pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
         u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
@@ -130,9 +131,20 @@ impl Engine {
         self.0.budget.reserve(tokens).await
     }
 
-    /// As [`Engine::reserve`], `count` times at once: all permits come together, or none.
-    pub async fn reserve_all(&self, tokens: u32, count: u32) -> Result<Vec<Permit>, AdmitError> {
-        self.0.budget.reserve_all(tokens, count).await
+    /// As [`Engine::reserve`], for a prompt that is known: what it begins with and shares with others is not reserved
+    /// another time.
+    pub async fn reserve_for(&self, prompt: &Arc<[u32]>, tokens: u32) -> Result<Permit, AdmitError> {
+        self.0.budget.reserve(Ask::new(tokens, prompt.clone())).await
+    }
+
+    /// As [`Engine::reserve_for`], `count` times at once: all permits come together, or none.
+    pub async fn reserve_all(
+        &self,
+        prompt: &Arc<[u32]>,
+        tokens: u32,
+        count: u32,
+    ) -> Result<Vec<Permit>, AdmitError> {
+        self.0.budget.reserve_all(Ask::new(tokens, prompt.clone()).times(count)).await
     }
 
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
@@ -163,7 +175,8 @@ impl Engine {
         tag: Option<Tag>,
     ) -> Result<Generation, AdmitError> {
         let tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
-        let permit = self.0.budget.try_reserve(tokens.saturating_add(request.max_tokens))?;
+        let (tokens, prompt) = (tokens.saturating_add(request.max_tokens), request.prompt.clone());
+        let permit = self.0.budget.try_reserve(Ask::new(tokens, prompt))?;
         Ok(self.order(request, permit, tag, Some(Ahead { replaces })))
     }
 
@@ -215,6 +228,11 @@ impl Engine {
     /// The slots, as they were after the worker's last turn.
     pub fn slots(&self) -> Vec<SlotReading> {
         self.0.board.read()
+    }
+
+    /// How slots share what their conversations begin with alike.
+    pub fn sharing(&self) -> SharingReading {
+        self.0.board.sharing()
     }
 
     /// Requests that wait for memory.

@@ -22,6 +22,9 @@ use crate::worker::{Board, Command, Current, Facts, Life, Worker};
 /// Places in the worker's channel beside one for each slot: for a shutdown, and for whoever asks something else.
 const KEPT_PLACES: usize = 2;
 
+/// ONNX Runtime's name of the provider that runs on the CPU.
+pub(crate) const CPU: &str = "CPUExecutionProvider";
+
 /// A model with its thread.
 pub(crate) struct Running {
     pub(crate) model: Model,
@@ -161,7 +164,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
     let thread = thread.map_err(|e| gone(format!("no thread could be started ({e})")))?;
     let ready = answered.recv().map_err(|_| gone("the loading thread ended".to_owned()))??;
     let name = candidate.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"));
-    let provider = if candidate.cuda.is_some() { "CUDAExecutionProvider" } else { "CPUExecutionProvider" };
+    let provider = if candidate.cuda.is_some() { "CUDAExecutionProvider" } else { CPU };
     Ok(Running {
         device: DeviceInfo { name, provider, reason: candidate.reason.clone() },
         context: ready.limits.context,

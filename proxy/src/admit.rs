@@ -218,8 +218,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     let grammar = bounds::grammar(&engine, bounds, wait).await?;
     let tools = bounds::offered(chat.as_ref()).into_iter().map(|function| function.name).collect();
     let span = envelope.record.wait();
-    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
-    let permits = reserve(&engine, tokens, options.n, wait).await?;
+    let permits = reserve(&engine, &prompt, (max_tokens, options.n), wait).await?;
     drop(span);
     Ok(Admitted::Run(Run {
         engine,
@@ -276,11 +275,12 @@ fn room(engine: &Embedded, prompt: &[u32], asked: Option<u32>, count: u32) -> Re
 /// All choices run together or not at all.
 async fn reserve(
     engine: &Embedded,
-    tokens: u32,
-    count: u32,
+    prompt: &Arc<[u32]>,
+    (max_tokens, count): (u32, u32),
     wait: Duration,
 ) -> Result<Vec<Permit>, NotAdmitted> {
-    match tokio::time::timeout(wait, engine.engine.reserve_all(tokens, count)).await {
+    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
+    match tokio::time::timeout(wait, engine.engine.reserve_all(prompt, tokens, count)).await {
         Ok(reserved) => Ok(reserved?),
         Err(_) => Err(NotAdmitted::Waited(wait)),
     }

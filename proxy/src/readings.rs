@@ -4,7 +4,7 @@ mod notes;
 
 use std::sync::{Arc, Weak};
 
-use plimsoll_engine::{COMPONENTS, Engine, LeakReport, MemoryReading, SlotReading};
+use plimsoll_engine::{COMPONENTS, Engine, LeakReport, MemoryReading, SharingReading, SlotReading};
 use serde_json::{Value, json};
 
 use crate::forward::upstream::{EndpointState, HttpUpstream};
@@ -150,6 +150,7 @@ fn embedded(embedded: &Embedded) -> Value {
         "kv_used_bytes": memory.kv_used,
         "kv_reserved_bytes": memory.kv_reserved,
         "kv_limit_bytes": memory.kv_limit,
+        "kv_sharing": sharing(engine.sharing()),
         "memory_bytes": components,
         "memory_limit_bytes": limit(&memory),
         "memory_source": memory.source,
@@ -169,6 +170,19 @@ fn limit(memory: &MemoryReading) -> u64 {
     memory.total() - memory.kv_cache + memory.kv_cache.max(memory.kv_limit)
 }
 
+/// How conversations share what they begin with, and why not.
+fn sharing(sharing: SharingReading) -> Value {
+    json!({
+        "mode": sharing.mode,
+        "reason": sharing.reason,
+        "segments": sharing.segments,
+        "bytes": sharing.bytes,
+        "maps": sharing.maps,
+        "maps_limit": sharing.maps_limit,
+        "copied_for_want_of_maps": sharing.copied,
+    })
+}
+
 fn leak(leak: &LeakReport) -> Value {
     json!({
         "state": leak.state.as_str(),
@@ -185,6 +199,7 @@ fn slot(slot: &SlotReading, notes: &SlotNotes) -> Value {
     json!({
         "id": slot.id,
         "tokens": slot.tokens,
+        "shared_tokens": slot.shared,
         "limit": slot.limit,
         "busy": slot.busy,
         "idle_seconds": slot.idle_since.map(|since| since.elapsed().as_secs()),

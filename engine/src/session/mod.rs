@@ -12,7 +12,7 @@ use std::sync::Arc;
 use half::f16;
 use thiserror::Error;
 
-use crate::cache::Place;
+use crate::cache::{Place, Sharing};
 
 pub(crate) use absent::Absent;
 pub(crate) use buffers::bytes as buffer_bytes;
@@ -69,6 +69,11 @@ pub(crate) trait Session {
 
     /// Fills the first bytes of one head of a row.
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError>;
+
+    /// How rows share the memory of what they begin with alike; the reason where they do not.
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
+        Err("this model's layers do not all keep their cache in place")
+    }
 
     /// Gives back the memory of a row's tokens `from..to`.
     fn release(&mut self, row: usize, from: usize, to: usize);

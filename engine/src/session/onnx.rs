@@ -26,7 +26,7 @@ use self::value::{bind_input, bind_output, borrow, element};
 use super::buffers::Buffers;
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
-use crate::cache::{Place, Shape, Store};
+use crate::cache::{Place, Shape, Sharing, Store};
 use crate::memory::Holdings;
 use crate::model::Element;
 
@@ -247,6 +247,14 @@ impl Session for Onnx {
 
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError> {
         self.store.write(place, 0, bytes).map_err(|e| RunError(e.to_string()))
+    }
+
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
+        if self.states.is_empty() {
+            self.store.sharing()
+        } else {
+            Err("this model's states cannot be shared")
+        }
     }
 
     fn release(&mut self, row: usize, from: usize, to: usize) {

@@ -11,8 +11,7 @@ impl Worker {
     /// A slot for a prompt that nobody waits for; none where that would push a conversation out.
     pub(super) fn spare(&mut self, prompt: &[u32]) -> Option<Picked> {
         let picked = self.slots.pick_spare(prompt)?;
-        let idle = |worker: &Self| worker.slots.idle_tokens(picked.slot) as u64;
-        while self.budget.reserved() + idle(self) * self.facts.kv_bytes_per_token > self.budget.limit() {
+        while self.filled(picked.slot) > self.budget.limit() {
             let replaced = self.slots.replaced(picked.slot)?;
             self.forget(replaced);
         }

@@ -24,3 +24,5 @@ mod memory;
 mod requests;
 #[cfg(test)]
 mod sampling;
+#[cfg(test)]
+mod sharing;

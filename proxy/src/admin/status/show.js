@@ -49,6 +49,12 @@ function slots(engine) {
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Slots and queue" }, element("h3", {}, "Slots and queue"), table);
 }
 
+function sharing(shared) {
+  if (shared.mode !== "shared") return "none: " + (shared.reason || "prefixes are copied");
+  const copied = shared.copied_for_want_of_maps ? ", " + count(shared.copied_for_want_of_maps) + " copied for want of maps" : "";
+  return count(shared.segments) + ", " + bytes(shared.bytes) + copied;
+}
+
 function conversation(slot) {
   if (!known(slot.conversation)) return "–";
   const turns = slot.turns === 1 ? ", first turn" : ", turn " + count(slot.turns);
@@ -66,7 +72,7 @@ function showUpstreams(upstreams, drift) {
     const facts = element("dl", {},
       fact("Model", engine.model), fact("Device", engine.device), fact("Provider", engine.provider),
       fact("Context", count(engine.context_tokens) + " tokens"), fact("KV of a token", bytes(engine.kv_bytes_per_token)),
-      fact("Queue", count(engine.queued)));
+      fact("Queue", count(engine.queued)), fact("Shared prefixes", sharing(engine.kv_sharing)));
     const why = known(engine.device_reason) ? [element("p", { class: "soft" }, "Why this device: " + engine.device_reason)] : [];
     return element("section", { "aria-labelledby": id }, title, facts, ...why,
       element("div", { class: "columns" }, memory(engine, name), slots(engine)));
