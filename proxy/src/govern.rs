@@ -82,7 +82,10 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         let told = envelope.mode == Mode::Shadow || envelope.api.counts();
         let (conversation, made) = run(&rule, before.clone(), &envelope.record, told).await?;
         report = made;
-        if envelope.mode == Mode::Enforce {
+        if let Some(field) = report.as_ref().and_then(|report| forbidden(&envelope, &before, report)) {
+            (report, envelope.ungoverned) = (None, Some(field));
+            envelope.record.record().ungoverned = Some(field);
+        } else if envelope.mode == Mode::Enforce {
             keep_originals(&envelope, &conversation);
             chat.conversation = conversation;
             let nears = report.as_ref().is_some_and(|report| rule.route.chain.nears_cut(report));
@@ -93,6 +96,13 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         }
     }
     Ok(Governed { envelope, work, report })
+}
+
+/// The field by which a caller forbids to cut a conversation that does not fit.
+fn forbidden(envelope: &Envelope, before: &Conversation, report: &Report) -> Option<&'static str> {
+    let field = envelope.original.as_ref()?.forbids_cuts().filter(|_| envelope.mode == Mode::Enforce)?;
+    let answer = before.output_limit().unwrap_or(1);
+    (report.tokens_before.saturating_add(answer) > envelope.route.window).then_some(field)
 }
 
 /// Does what the caller asks for itself. These steps ask for no summary.

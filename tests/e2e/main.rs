@@ -25,6 +25,7 @@ mod read_tool;
 mod replicas;
 mod readme;
 mod reasoning;
+mod responses;
 mod routes;
 mod scraped;
 mod slots;

@@ -123,6 +123,11 @@ pub trait Original: Send + Sync {
         None
     }
 
+    /// The field by which the caller forbids that what does not fit is cut: it goes on as it came then, to be refused.
+    fn forbids_cuts(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Edits that the caller asks for itself, ahead of the route's policy; of the embedded engine alone.
     fn edits(&self) -> Vec<Step> {
         Vec::new()
