@@ -7,7 +7,7 @@ mod models;
 mod tls;
 mod unasked;
 pub mod upstream;
-mod usage;
+pub mod usage;
 
 use http::Response;
 use plimsoll_engine::GenerateError;

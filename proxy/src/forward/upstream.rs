@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
@@ -23,7 +23,7 @@ use super::headers::{bearer, join_cookies, strip_hop_by_hop};
 use super::unasked::without_usage;
 use super::usage::Tail;
 use crate::admit::Sending;
-use crate::body::{Body, BrokenOff, Observe, full, impatient, observed, paused};
+use crate::body::{Body, BrokenOff, Observe, broke_off, full, impatient, observed, paused};
 use crate::config;
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
 use crate::stamp;
@@ -70,6 +70,13 @@ pub enum UpstreamError {
         /// The time it had.
         after: Duration,
     },
+    /// The client's request broke off, or was no HTTP.
+    #[error("the request body ended early")]
+    BrokenRequest {
+        /// Why; for the log.
+        #[source]
+        source: BoxError,
+    },
     /// The path asked for cannot be appended to the upstream's address.
     #[error("the path does not make a valid upstream URL: {0}")]
     Address(#[from] http::Error),
@@ -83,6 +90,7 @@ impl UpstreamError {
             Self::Broken { .. } => "upstream_broken",
             Self::Timeout { .. } => "upstream_timeout",
             Self::Idle { .. } => "request_timeout",
+            Self::BrokenRequest { .. } => "invalid_body",
             Self::Address(_) => "invalid_url",
         }
     }
@@ -141,12 +149,17 @@ impl HttpUpstream {
         let name = || self.name.clone();
         let after = self.settings.timeouts.first_byte;
         match tokio::time::timeout(after, self.client.request(request)).await {
+            // Nobody asked to switch: what would follow is no HTTP.
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(UpstreamError::Broken { name: name(), source: "it switched protocols".into() })
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() => {
                 Err(UpstreamError::Unreachable { name: name(), source: error.into() })
             }
             Ok(Err(error)) => Err(match paused(&error) {
                 Some(after) => UpstreamError::Idle { after },
+                None if broke_off(&error) => UpstreamError::BrokenRequest { source: error.into() },
                 None => UpstreamError::Broken { name: name(), source: error.into() },
             }),
             Err(_) => Err(UpstreamError::Timeout { name: name(), after }),

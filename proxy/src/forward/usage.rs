@@ -8,29 +8,29 @@ const TAIL: usize = 16 * 1024;
 
 /// Tokens as the upstream counted them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Usage {
+pub struct Usage {
     /// Tokens of the prompt, cached ones included.
-    pub(super) prompt_tokens: Option<u64>,
+    pub prompt_tokens: Option<u64>,
     /// Tokens generated.
-    pub(super) completion_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
     /// How the prompt's tokens divide.
-    pub(super) prompt_tokens_details: Option<Details>,
+    pub prompt_tokens_details: Option<Details>,
 }
 
 /// Part of [`Usage`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Details {
+pub struct Details {
     /// Prompt tokens that came from a cache.
-    pub(super) cached_tokens: Option<u64>,
+    pub cached_tokens: Option<u64>,
 }
 
 /// The end of a body that passes by.
 #[derive(Debug, Default)]
-pub(super) struct Tail(Vec<u8>);
+pub struct Tail(Vec<u8>);
 
 impl Tail {
     /// Looks at a piece of the body.
-    pub(super) fn see(&mut self, data: &Bytes) {
+    pub fn see(&mut self, data: &Bytes) {
         let data = &data[data.len().saturating_sub(TAIL)..];
         let excess = (self.0.len() + data.len()).saturating_sub(TAIL);
         self.0.drain(..excess.min(self.0.len()));
@@ -38,7 +38,7 @@ impl Tail {
     }
 
     /// The last usage object in what was seen.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    pub fn usage(&self) -> Option<Usage> {
         let text = String::from_utf8_lossy(&self.0);
         let (_, after) = text.rsplit_once("\"usage\"")?;
         let value = after.trim_start().strip_prefix(':')?;

@@ -86,7 +86,9 @@ impl Wanted {
         let mut parts = path.strip_prefix("/v1/context/").unwrap_or_default().splitn(2, '/');
         let (kind, id) = (parts.next(), parts.next().map(str::to_owned));
         let refused = |path, allow| KeptError::Method { method: head.method.to_string(), path, allow };
-        Ok(Some(match (kind, id, &head.method) {
+        // hyper leaves out the body of an answer to HEAD.
+        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+        Ok(Some(match (kind, id, method) {
             (Some("checkpoints"), id, method) if kept.checkpoints.is_some() => match (id, method) {
                 (None, &Method::GET) => Self::Checkpoints,
                 (None, &Method::POST) => return Ok(None),

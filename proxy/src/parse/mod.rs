@@ -17,7 +17,8 @@ use crate::cut::cut;
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Next;
 use crate::identify::{Api, Identified};
-use crate::kept::{self, KeptError, RESUME, Wanted};
+use crate::kept::{self, Caller, KeptError, RESUME, Wanted};
+use crate::keys::KeyError;
 use crate::live::{Embedded, Kind, Live, Route};
 use crate::telemetry::RequestSpan;
 
@@ -47,6 +48,8 @@ pub struct Envelope {
     pub mode: Mode,
     /// The configuration it runs under.
     pub live: Arc<Live>,
+    /// Whose request it is, as far as what is kept is concerned.
+    pub caller: Caller,
     /// What is told of the request at its end.
     pub record: RequestSpan,
     /// Where the embedded engine resumes a conversation: whether its keys and values were `restored`, `resident` or are
@@ -160,6 +163,9 @@ pub enum CallError {
         /// The model ids that exist, comma separated.
         served: String,
     },
+    /// The route that its model chose asks for another key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A malformed request for what is kept.
     #[error(transparent)]
     Kept(#[from] KeptError),
@@ -190,6 +196,7 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
     let unread = request.candidates.first().and_then(|route| route.unread());
     if let Some(upstream) = unread.filter(|_| !resumes && !saves) {
         let route = request.candidates.swap_remove(0);
+        request.bearer.may_take(&route)?;
         let outgoing = Outgoing::Raw(std::mem::replace(&mut request.body, full("")));
         return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
     }
@@ -216,7 +223,8 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
         Ok(conversation) => conversation,
         Err(error) => return unparsable(request, payload, error),
     };
-    let found = kept::resume(&mut request.head, &request.live.kept, &conversation).await?;
+    let found =
+        kept::resume(&mut request.head, &request.live.kept, request.caller.clone(), &conversation).await?;
     let resumed = found.map(|(whole, body, resumed)| {
         (conversation, payload) = (whole, body);
         resumed
@@ -314,9 +322,9 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 
 /// What is kept belongs to no route; the last one takes every request.
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
-    let Identified { head, live, record, candidates, .. } = request;
+    let Identified { head, live, caller, record, candidates, .. } = request;
     let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    let envelope = Envelope { head, route, mode: Mode::Off, live, record, resumed: None, next: None };
+    let envelope = Envelope { head, route, mode: Mode::Off, live, caller, record, resumed: None, next: None };
     Call { envelope, work: Work::Kept { wanted } }
 }
 
@@ -328,10 +336,13 @@ fn model_id(path: &str) -> Option<String> {
     (!id.is_empty()).then(|| id.into_owned())
 }
 
-/// The first route whose head matched and that takes this model.
+/// The first route whose head matched and that takes this model. One that asks for another key is refused, not gone
+/// round.
 fn choose(request: &Identified, model: Option<&str>) -> Result<Arc<Route>, CallError> {
     let route = request.candidates.iter().find(|route| route.takes_model(model)).cloned();
-    route.ok_or_else(|| unserved(&request.live, model))
+    let route = route.ok_or_else(|| unserved(&request.live, model))?;
+    request.bearer.may_take(&route)?;
+    Ok(route)
 }
 
 /// An engine answers for its own model, and for others only where the route says so.
@@ -355,8 +366,8 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
-    let Identified { head, live, record, .. } = request;
-    Call { envelope: Envelope { head, route, mode, live, record, resumed: None, next: None }, work }
+    let Identified { head, live, caller, record, .. } = request;
+    Call { envelope: Envelope { head, route, mode, live, caller, record, resumed: None, next: None }, work }
 }
 
 #[cfg(test)]
