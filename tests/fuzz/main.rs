@@ -8,12 +8,13 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use plimsoll_tests::fuzz::{TARGETS, Target, target};
 
-static CHOSEN: LazyLock<&Target> = LazyLock::new(|| {
+/// None where only seeds were to be written.
+static CHOSEN: LazyLock<Option<&Target>> = LazyLock::new(|| {
     if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
         write_seeds(Path::new(&folder));
-        std::process::exit(0);
+        return None;
     }
-    target(&std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target"))
+    Some(target(&std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target")))
 });
 
 fn write_seeds(folder: &Path) {
@@ -26,4 +27,8 @@ fn write_seeds(folder: &Path) {
     }
 }
 
-fuzz_target!(|data: &[u8]| (CHOSEN.run)(data));
+fuzz_target!(|data: &[u8]| {
+    if let Some(chosen) = *CHOSEN {
+        (chosen.run)(data);
+    }
+});

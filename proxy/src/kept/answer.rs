@@ -12,7 +12,6 @@ use tokio::task::JoinError;
 
 use super::{Caller, CheckpointError, Kept, page, shown};
 use crate::body::Body;
-use crate::identify::plain;
 use crate::{respond, stamp};
 
 /// What a request wants of what is kept.
@@ -82,7 +81,9 @@ impl Wanted {
     /// # Errors
     /// A query parameter is malformed, or the path has no such method.
     pub fn of(head: &Parts, kept: &Kept) -> Result<Option<Self>, KeptError> {
-        let path = plain(head.uri.path());
+        // Not `identify::plain`: an id such as `..%2f..%2fx` is still an id, and none of the upstream's business.
+        let parts = head.uri.path().split('/').filter(|part| !part.is_empty());
+        let path: String = parts.flat_map(|part| ["/", part]).collect();
         let mut parts = path.strip_prefix("/v1/context/").unwrap_or_default().splitn(2, '/');
         let (kind, id) = (parts.next(), parts.next().map(str::to_owned));
         let refused = |path, allow| KeptError::Method { method: head.method.to_string(), path, allow };
