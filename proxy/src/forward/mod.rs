@@ -15,7 +15,7 @@ mod send;
 mod keepalive;
 mod unasked;
 pub mod upstream;
-mod usage;
+pub mod usage;
 mod window;
 pub mod watch;
 
