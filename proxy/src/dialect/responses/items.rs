@@ -55,7 +55,16 @@ pub(super) struct Messages {
     pub(super) json: Vec<String>,
     /// Where each came from.
     pub(super) origins: Vec<Origin>,
+    /// The type of each item.
+    pub(super) kinds: Vec<String>,
     turn: Turn,
+}
+
+/// An item's type. Messages need not say theirs, nor need references.
+fn kind_of(object: &Object<'_>) -> String {
+    let absent =
+        if object.raw("role").is_none() && object.raw("id").is_some() { "item_reference" } else { "message" };
+    object.string("type").unwrap_or_else(|| absent.to_owned())
 }
 
 /// A message's content; what is neither text nor list is left for whoever must understand it.
@@ -93,11 +102,13 @@ impl Messages {
 
     fn item(&mut self, body: &str, index: usize, span: Span) {
         let Some(object) = Object::at(body, &span) else {
+            self.kinds.push("message".to_owned());
             // Checked where somebody must understand it.
             let origin = Origin::Items(vec![Item { index, span: span.clone(), kind: Kind::Opaque }]);
             return self.push(body[span].to_owned(), origin);
         };
-        let kind = object.string("type").unwrap_or_else(|| "message".to_owned());
+        let kind = kind_of(&object);
+        self.kinds.push(kind.clone());
         match kind.as_str() {
             "message" => self.message(&object, index, span),
             "reasoning" => self.reasoning(body, &object, index, span),

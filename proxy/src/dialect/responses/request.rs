@@ -48,7 +48,7 @@ pub(super) struct Read {
 
 /// Reads a body, which is an object.
 pub(super) fn read(body: &str, object: &Object<'_>) -> Read {
-    let Messages { json: messages, origins, .. } = messages(body, object);
+    let Messages { json: messages, origins, kinds, .. } = messages(body, object);
     let mut members = vec![format!(r#""messages":[{}]"#, messages.join(","))];
     let mut add = |name: &str, raw: &str| members.push(format!("\"{name}\":{raw}"));
     for name in SAME {
@@ -81,7 +81,7 @@ pub(super) fn read(body: &str, object: &Object<'_>) -> Read {
         add("chat_template_kwargs", r#"{"enable_thinking":false}"#);
     }
     let json = format!("{{{}}}", members.join(","));
-    Read { json, origins, unserved: unserved(body, object), ungoverned: ungoverned(body, object) }
+    Read { json, origins, unserved: unserved(body, object, &kinds), ungoverned: ungoverned(object, &kinds) }
 }
 
 fn messages(body: &str, object: &Object<'_>) -> Messages {
@@ -121,26 +121,15 @@ fn thinks_not(body: &str, object: &Object<'_>) -> bool {
     effort.as_deref() == Some("none") && object.given("chat_template_kwargs").is_none()
 }
 
-fn types<'a>(body: &'a str, input: &'a Span) -> impl Iterator<Item = String> + 'a {
-    let items = elements(&body[input.clone()]).unwrap_or_default();
-    items.into_iter().map(move |item| {
-        let item = input.start + item.start..input.start + item.end;
-        let object = Object::at(body, &item);
-        object.and_then(|object| object.string("type")).unwrap_or_else(|| "message".to_owned())
-    })
-}
-
-fn ungoverned(body: &str, object: &Object<'_>) -> Option<&'static str> {
+/// `kinds` are the types of the items.
+fn ungoverned(object: &Object<'_>, kinds: &[String]) -> Option<&'static str> {
     let stored = ELSEWHERE.into_iter().find(|name| object.given(name).is_some());
-    stored.or_else(|| {
-        let input = object.span("input")?;
-        let found = types(body, &input).any(|kind| kind == "item_reference");
-        found.then_some("item_reference")
-    })
+    let refers = || kinds.iter().any(|kind| kind == "item_reference");
+    stored.or_else(|| refers().then_some("item_reference"))
 }
 
 /// What has no meaning without a store of answers, or is not done here.
-fn unserved(body: &str, object: &Object<'_>) -> Option<OptionError> {
+fn unserved(body: &str, object: &Object<'_>, kinds: &[String]) -> Option<OptionError> {
     let given = |name: &str| object.given(name).is_some();
     let no = |name: &str, what: &str| Some(OptionError::new(name, format!("`{name}`: {what}")));
     if given("previous_response_id") || given("conversation") {
@@ -169,7 +158,7 @@ fn unserved(body: &str, object: &Object<'_>) -> Option<OptionError> {
             return no("truncation", &found);
         }
     }
-    tool_of_others(body, object).or_else(|| item_of_others(body, object))
+    tool_of_others(body, object).or_else(|| item_of_others(body, object, kinds))
 }
 
 fn tool_of_others(body: &str, object: &Object<'_>) -> Option<OptionError> {
@@ -184,18 +173,20 @@ fn tool_of_others(body: &str, object: &Object<'_>) -> Option<OptionError> {
     Some(OptionError::new(&name, format!("`{name}`: {what}, found `{}`", cut(&found))))
 }
 
-fn item_of_others(body: &str, object: &Object<'_>) -> Option<OptionError> {
+fn item_of_others(body: &str, object: &Object<'_>, kinds: &[String]) -> Option<OptionError> {
     let Some(input) = object.span("input").filter(|input| &body[input.clone()] != "null") else {
         return Some(OptionError::new("input", "`input` is missing: send a string or an array of items"));
     };
     if !body[input.clone()].starts_with(['"', '[']) {
         return Some(OptionError::new("input", "`input` must be a string or an array of items"));
     }
-    let (at, kind) = types(body, &input).enumerate().find(|(_, kind)| !SERVED.contains(&kind.as_str()))?;
+    let (at, kind) = kinds.iter().enumerate().find(|(_, kind)| !SERVED.contains(&kind.as_str()))?;
     let name = format!("input[{at}]");
     let what = match kind.as_str() {
-        "item_reference" => "items are not stored here: send the item itself".to_owned(),
-        _ => format!("items of type `{}` are not served by the embedded engine", cut(&kind)),
+        "item_reference" => {
+            "items are not stored here: send the item itself, as clients do where `store` is false".to_owned()
+        }
+        _ => format!("items of type `{}` are not served by the embedded engine", cut(kind)),
     };
     Some(OptionError::new(&name, format!("`{name}`: {what}")))
 }

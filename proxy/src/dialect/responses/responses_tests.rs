@@ -248,6 +248,7 @@ fn what_is_elsewhere_is_told() {
         (r#"{"input":"x","conversation":{"id":"c"}}"#, Some("conversation")),
         (r#"{"prompt":{"id":"p"}}"#, Some("prompt")),
         (r#"{"input":[{"type":"item_reference","id":"m"}]}"#, Some("item_reference")),
+        (r#"{"input":[{"role":"user","content":"x"},{"id":"m"}]}"#, Some("item_reference")),
         (r#"{"input":"x","previous_response_id":null,"store":true,"background":true}"#, None),
     ] {
         let translated = translate(body).unwrap();

@@ -69,6 +69,15 @@ fn tool_back(old: &str, new: &str) -> String {
 
 /// `tool_choice` in chat completions' form.
 pub(super) fn choice(raw: &str) -> String {
+    if let Some(allowed) =
+        Object::of(raw).filter(|object| object.string("type").as_deref() == Some("allowed_tools"))
+    {
+        let tools = allowed.raw("tools").unwrap_or("[]");
+        let tools: Vec<String> =
+            elements(tools).unwrap_or_default().into_iter().map(|tool| choice(&tools[tool])).collect();
+        let (mode, tools) = (allowed.raw("mode").unwrap_or("null"), tools.join(","));
+        return format!(r#"{{"type":"allowed_tools","allowed_tools":{{"mode":{mode},"tools":[{tools}]}}}}"#);
+    }
     let named = function(raw).and_then(|object| object.raw("name"));
     named.map_or_else(
         || raw.to_owned(),
@@ -93,6 +102,10 @@ mod tests {
         assert_eq!(
             choice(r#"{"type":"function","name":"f"}"#),
             r#"{"type":"function","function":{"name":"f"}}"#
+        );
+        assert_eq!(
+            choice(r#"{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"f"}]}"#),
+            r#"{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"f"}}]}}"#
         );
         assert_eq!((choice("\"auto\"").as_str(), choice("{}").as_str()), ("\"auto\"", "{}"));
     }
