@@ -30,7 +30,7 @@ fn sidecar(case: &str, upstream: &str) -> Sidecar {
         "
 listen: {{ data: 127.0.0.1:0, admin: 127.0.0.1:0 }}
 log: {{ level: 'off' }}
-upstreams: {{ other: {{ url: 'http://{upstream}', context: 8000 }} }}
+upstreams: {{ other: {{ url: 'http://{upstream}', context: 8000, retries: {{ attempts: 0 }} }} }}
 routes:
   - {{ name: governed, match: {{ path: /v1/chat/* }}, upstream: other, policy: chat }}
   - {{ name: default, upstream: other }}
