@@ -3,6 +3,7 @@
 //! The text is never rewritten: messages, tools and the output limit are views of it, and an edit replaces only
 //! the spans it touches.
 
+mod edits;
 mod message;
 pub(crate) mod scan;
 mod splice;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use edits::{Edit, Replaced};
 pub use message::{Message, Role, ToolCall};
 pub(crate) use scan::{Field, Span, decode, elements, encode, key_is, last, members};
 
@@ -49,15 +51,6 @@ pub struct Dropped {
     /// The policy that removed it.
     pub by: &'static str,
     /// Place in the client's history of the message on whose arrival it was removed.
-    pub(crate) at: usize,
-}
-
-/// An edit of a message that went out as it was before, until another arrived.
-#[derive(Debug, Clone)]
-pub(crate) struct Replaced {
-    pub(crate) before: Message,
-    pub(crate) after: Message,
-    /// Place in the client's history of the message on whose arrival it was edited.
     pub(crate) at: usize,
 }
 
@@ -276,29 +269,6 @@ impl Conversation {
         Self { messages: Arc::new(messages), edited: true, ..self.clone() }
     }
 
-    /// With messages replaced from another's arrival on. Each edit is of the message as it is now, or as the edit
-    /// before it left it.
-    pub(crate) fn with_replaced(&self, edits: Vec<(usize, Replaced)>) -> Self {
-        let mut messages = (*self.messages).clone();
-        let mut replaced = (*self.replaced).clone();
-        for (index, edit) in edits {
-            messages[index] = edit.after.clone();
-            replaced.entry(edit.before.slot().unwrap_or(usize::MAX)).or_default().push(edit);
-        }
-        Self { messages: Arc::new(messages), replaced: Arc::new(replaced), edited: true, ..self.clone() }
-    }
-
-    /// The edits of a message that had gone out before, oldest first.
-    pub(crate) fn replaced(&self, message: &Message) -> &[Replaced] {
-        let slot = message.slot().filter(|_| !self.replaced.is_empty());
-        slot.and_then(|slot| self.replaced.get(&slot)).map_or(&[], Vec::as_slice)
-    }
-
-    /// A message as it first went out.
-    pub(crate) fn first_sent<'m>(&'m self, message: &'m Message) -> &'m Message {
-        self.replaced(message).first().map_or(message, |edit| &edit.before)
-    }
-
     /// A message as the client sent it; itself where a policy made it.
     pub(crate) fn original(&self, message: &Message) -> Message {
         let Source { body, outline } = &*self.source;
@@ -307,11 +277,6 @@ impl Conversation {
             || message.clone(),
             |(slot, span)| Message::original(body.clone(), span.clone(), slot),
         )
-    }
-
-    /// Whether a message was edited after it had gone out.
-    pub(crate) fn has_replaced(&self) -> bool {
-        !self.replaced.is_empty()
     }
 
     /// With one more message at this index.

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::chain::{Change, Effect, Snapshot};
-use crate::conversation::{Message, Role, Span, encode};
+use crate::conversation::{Edit, Message, Role, Span, encode};
 use crate::tokens::{Tokens, grouped};
 
 /// The least a block may have: a pointer takes about half of it.
@@ -102,26 +102,32 @@ impl Dedupe {
 pub(crate) fn apply(params: &Dedupe, snapshot: &Snapshot) -> Effect {
     let texts = texts(params, snapshot);
     let mut known = Known { texts: &texts, lines: HashMap::new() };
-    let mut edits: Vec<(usize, Message)> = Vec::new();
-    let (mut blocks, mut parts): (usize, Vec<(Span, String)>) = (0, Vec::new());
-    for (place, text) in texts.iter().enumerate() {
-        let repeated = known.repeated(params.min_tokens, place, snapshot);
-        known.learn(place);
-        let Some(live) = text.live.filter(|_| !repeated.is_empty()) else { continue };
-        blocks += repeated.len();
-        parts.push((text.span.clone(), encode(&text.pointing(&repeated))));
-        // The texts of a message are edited together.
-        if texts.get(place + 1).is_none_or(|next| next.live != text.live) {
-            edits
-                .push((live, snapshot.conversation.messages()[live].with_parts(&std::mem::take(&mut parts))));
+    let mut blocks: HashMap<usize, usize> = HashMap::new();
+    let mut edits = Vec::new();
+    let mut place = 0;
+    for message in texts.chunk_by(|text, next| text.slot == next.slot) {
+        let slot = message[0].slot;
+        let mut parts: Vec<(&str, Option<String>)> = Vec::with_capacity(message.len());
+        for text in message {
+            let repeated = known.repeated(params.min_tokens, place, snapshot);
+            known.learn(place);
+            place += 1;
+            *blocks.entry(slot).or_default() += repeated.len();
+            parts.push((&text.text, (!repeated.is_empty()).then(|| encode(&text.pointing(&repeated)))));
+        }
+        if parts.iter().any(|(_, pointing)| pointing.is_some()) {
+            edits.push(Edit { slot, at: slot, make: Box::new(move |state| pointed(state, &parts)) });
         }
     }
     if edits.is_empty() {
         return Effect::Unchanged(format!("no block of {} tokens is said twice", params.min_tokens));
     }
+    let conversation = snapshot.conversation.with_edits(&edits);
+    let touched = conversation.touched_since(snapshot.conversation);
+    let blocks: usize = touched.iter().filter_map(|slot| blocks.get(slot)).sum();
     Effect::Changed(Change {
-        touched: edits.len(),
-        conversation: snapshot.conversation.with_messages(edits),
+        touched: touched.len(),
+        conversation,
         reason: format!("{blocks} blocks of {} tokens or more point to their first copy", params.min_tokens),
         tokens: None,
         may_grow: false,
@@ -129,14 +135,27 @@ pub(crate) fn apply(params: &Dedupe, snapshot: &Snapshot) -> Effect {
     })
 }
 
+/// A state of a message with pointers in those of its texts that it has by now; none where it has none of them.
+fn pointed(state: &Message, texts: &[(&str, Option<String>)]) -> Option<Message> {
+    let mut texts = texts.iter();
+    let mut parts: Vec<(Span, String)> = Vec::new();
+    for span in state.slots() {
+        let Some(decoded) = state.decode(&span) else { continue };
+        // What an edit put in between is no text of the message.
+        let mut rest = texts.clone();
+        if let Some((_, pointing)) = rest.find(|(text, _)| *text == decoded.text) {
+            texts = rest;
+            parts.extend(pointing.clone().map(|pointing| (span, pointing)));
+        }
+    }
+    (!parts.is_empty()).then(|| state.with_parts(&parts))
+}
+
 /// A text as it first went out.
 struct Text {
-    /// Index in the conversation; none where the message is gone, or says something else by now.
-    live: Option<usize>,
-    /// Number of its message in the client's history, from 1.
-    number: usize,
+    /// Place of its message in the client's history.
+    slot: usize,
     who: String,
-    span: Span,
     text: String,
     /// Where its lines begin, and its end.
     starts: Vec<usize>,
@@ -151,13 +170,9 @@ struct Repeated {
 /// All texts that may hold a block, in the order of the history, those of dropped messages included.
 fn texts(params: &Dedupe, snapshot: &Snapshot) -> Vec<Text> {
     let conversation = snapshot.conversation;
-    let live = conversation.messages().iter().enumerate().map(|(index, message)| (Some(index), message));
-    let gone = conversation.dropped().iter().map(|gone| (None, &gone.message));
-    let mut all: Vec<_> = live.chain(gone).filter(|(_, message)| message.slot().is_some()).collect();
-    all.sort_by_key(|(_, message)| message.slot());
     let mut tools: HashMap<&str, &str> = HashMap::new();
     let mut texts = Vec::new();
-    for (index, message) in all {
+    for (slot, message) in conversation.history() {
         let calls = message.tool_calls().iter();
         tools.extend(calls.filter_map(|call| Some((call.id.as_deref()?, &*call.name))));
         let sent = conversation.first_sent(message);
@@ -165,14 +180,12 @@ fn texts(params: &Dedupe, snapshot: &Snapshot) -> Vec<Text> {
         if !params.compares(message.role()) || (sent.raw_content().len() as Tokens) < params.min_tokens {
             continue;
         }
-        let live = index.filter(|_| sent.is(message));
         let who = who(message, &tools);
         texts.extend(sent.slots().into_iter().filter_map(|span| {
             // Text that cannot be written back unchanged is nobody's.
             let text = sent.decode(&span).filter(|decoded| decoded.exact)?.text;
-            let number = message.slot()? + 1;
             let usable = (text.len() as Tokens) >= params.min_tokens && !text.contains(POINTER);
-            usable.then(|| Text { live, number, who: who.clone(), span, starts: starts(&text), text })
+            usable.then(|| Text { slot, who: who.clone(), starts: starts(&text), text })
         }));
     }
     texts
@@ -287,7 +300,8 @@ fn pointer(text: &Text, lines: &std::ops::Range<usize>, tokens: Tokens, first: &
     let (from, to) = (quoted(text.line(from)), quoted(text.line(to)));
     format!(
         "{POINTER}{count} lines, {tokens} tokens, as in message {}, {}, from {from} to {to}]",
-        first.number, first.who
+        first.slot + 1,
+        first.who
     )
 }
 

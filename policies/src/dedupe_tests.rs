@@ -65,6 +65,34 @@ fn parts_of_one_message() {
 }
 
 #[test]
+fn a_part_before_one_of_its_own() {
+    let part = |text: String| json!({"type": "text", "text": text});
+    let both = json!([part(file(0, 40)), part(file(100, 140))]);
+    let (after, report) = point(&json!({}), &agent(&[json!(file(0, 40)), both, json!(file(0, 40))]));
+    assert!(after.messages()[4].text().starts_with("[plimsoll: the same 40 lines, "));
+    assert!(after.messages()[4].text().ends_with(&file(100, 140)));
+    assert!(after.messages()[6].text().starts_with("[plimsoll: the same 40 lines, "));
+    assert_eq!(report.rows[0].messages, 2);
+}
+
+/// What else an edit takes out of a message leaves its pointers.
+#[test]
+fn a_pointer_stays_when_reasoning_goes() {
+    let answer =
+        |text: String| json!({"role": "assistant", "reasoning_content": "Hm. ".repeat(20), "content": text});
+    let ask = json!({"role": "user", "content": "Which?"});
+    let messages = [ask.clone(), answer(file(0, 40)), ask.clone(), answer(file(0, 40)), ask];
+    let list = json!([{"clear_thinking": {"keep": 0, "slack": 0}}, {"dedupe": {"roles": ["assistant"]}}]);
+    for end in [4, 5] {
+        let before = parse(&json!({"messages": messages[..end]}).to_string());
+        let chain = Chain::build("test", &steps(&list));
+        let (after, _) = run(&chain, &before, &Counter::default(), &NoSummaries, 8000).unwrap();
+        assert_eq!(after.messages()[3].json().contains("Hm."), end == 4);
+        assert!(after.messages()[3].text().starts_with("[plimsoll: the same 40 lines, "));
+    }
+}
+
+#[test]
 fn what_stays() {
     for (params, second) in [
         (json!({}), file(0, 15)),

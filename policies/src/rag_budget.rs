@@ -13,9 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{Change, Effect, Snapshot};
-use crate::conversation::{Message, Replaced, Role};
+use crate::conversation::{Edit, Message, Role};
 use crate::fit_context::share;
-use crate::tokens::{Tokens, grouped};
+use crate::tokens::{CountTokens, Tokens, grouped};
 
 use documents::{Document, documents, without};
 
@@ -56,32 +56,29 @@ impl RagBudget {
 
 /// Applies the policy.
 pub(crate) fn apply(params: &RagBudget, snapshot: &Snapshot) -> Effect {
+    let Snapshot { conversation, counter, .. } = snapshot;
     let budget = share(snapshot.marks.budget, params.max_fraction);
-    let mut shelf = Shelf {
-        budget,
-        fixed: 0,
-        asked: None,
-        held: VecDeque::new(),
-        total: 0,
-        arrived: vec![],
-        later: vec![],
-        gone: (0, 0),
-    };
+    let mut shelf = Shelf::new(budget);
     let mut found = 0;
-    for (live, message) in history(snapshot) {
-        let documents = documents(message, &params.markers, snapshot.counter);
+    for (slot, message) in conversation.history() {
+        // What an earlier step took out after it had gone out had its place on the shelf.
+        let documents = documents(conversation.first_sent(message), &params.markers, *counter);
         found += documents.len();
-        shelf.arrive(live, message, documents);
+        shelf.arrive(slot, message.role(), &documents);
     }
-    let (count, tokens) = shelf.gone;
-    if count == 0 {
+    if shelf.going.is_empty() {
         return Effect::Unchanged(format!("{found} documents within {} tokens", grouped(budget)));
     }
-    let conversation = snapshot.conversation.with_messages(shelf.arrived).with_replaced(shelf.later);
-    let (tokens, budget) = (grouped(tokens), grouped(budget));
+    let edits: Vec<Edit> = shelf.going.iter().map(|going| going.edit(params, *counter)).collect();
+    let edited = conversation.with_edits(&edits);
+    let touched = edited.touched_since(conversation);
+    let gone = shelf.going.iter().filter(|going| touched.contains(&going.slot));
+    let gone: Vec<Tokens> =
+        gone.flat_map(|going| going.documents.iter().map(|(_, tokens)| *tokens)).collect();
+    let (count, tokens, budget) = (gone.len(), grouped(gone.iter().sum()), grouped(budget));
     Effect::Changed(Change {
-        touched: touched(snapshot.conversation.messages(), conversation.messages()),
-        conversation,
+        touched: touched.len(),
+        conversation: edited,
         reason: format!("{count} of {found} documents left out, {tokens} tokens: all may have {budget}"),
         tokens: None,
         may_grow: false,
@@ -89,27 +86,39 @@ pub(crate) fn apply(params: &RagBudget, snapshot: &Snapshot) -> Effect {
     })
 }
 
-/// The messages in the order of the client's history, with those that earlier steps dropped; each with its index where
-/// it is still there.
-fn history<'a>(snapshot: &Snapshot<'a>) -> Vec<(Option<usize>, &'a Message)> {
-    let conversation = snapshot.conversation;
-    let live = conversation.messages().iter().enumerate().map(|(index, message)| (Some(index), message));
-    let gone = conversation.dropped().iter().map(|gone| (None, &gone.message));
-    let mut all: Vec<_> = live.chain(gone).filter(|(_, message)| message.slot().is_some()).collect();
-    all.sort_by_key(|(_, message)| message.slot());
-    all
+/// Documents of one message that go together.
+struct Going {
+    slot: usize,
+    /// Place of the message on whose arrival they go.
+    at: usize,
+    /// Their numbers among those that are still there, and their tokens.
+    documents: Vec<(usize, Tokens)>,
+    /// How many are still there.
+    of: usize,
 }
 
-fn touched(before: &[Message], after: &[Message]) -> usize {
-    before.iter().zip(after).filter(|(before, after)| !before.is(after)).count()
+impl Going {
+    fn edit<'e>(&'e self, params: &'e RagBudget, counter: &'e dyn CountTokens) -> Edit<'e> {
+        let numbers: Vec<usize> = self.documents.iter().map(|(number, _)| *number).collect();
+        let make = move |state: &Message| {
+            let documents = documents(state, &params.markers, counter);
+            (documents.len() == self.of).then(|| without(state, &documents, &numbers))
+        };
+        Edit { slot: self.slot, at: self.at, make: Box::new(make) }
+    }
 }
 
 /// The documents of one message that are still there.
 struct Held {
-    live: Option<usize>,
-    message: Message,
-    documents: Vec<Document>,
-    tokens: Tokens,
+    slot: usize,
+    /// Of each.
+    tokens: Vec<Tokens>,
+}
+
+impl Held {
+    fn total(&self) -> Tokens {
+        self.tokens.iter().sum()
+    }
 }
 
 struct Shelf {
@@ -122,64 +131,54 @@ struct Shelf {
     held: VecDeque<Held>,
     /// Tokens of all that is held.
     total: Tokens,
-    arrived: Vec<(usize, Message)>,
-    later: Vec<(usize, Replaced)>,
-    /// Documents that went, and their tokens.
-    gone: (usize, Tokens),
+    /// What went, in that order.
+    going: Vec<Going>,
 }
 
 impl Shelf {
-    fn arrive(&mut self, live: Option<usize>, message: &Message, mut documents: Vec<Document>) {
-        let slot = message.slot().unwrap_or(usize::MAX);
-        if message.role() == Role::User {
+    fn new(budget: Tokens) -> Self {
+        Self { budget, fixed: 0, asked: None, held: VecDeque::new(), total: 0, going: Vec::new() }
+    }
+
+    fn arrive(&mut self, slot: usize, role: Role, documents: &[Document]) {
+        if role == Role::User {
             self.asked = Some(slot);
         }
-        let taken = self.fixed
-            + self.held.iter().filter(|held| self.asks(held)).map(|held| held.tokens).sum::<Tokens>();
-        let dropped = over(&documents, self.budget.saturating_sub(taken));
-        let mut message = message.clone();
-        if !dropped.is_empty() {
-            message = without(&message, &documents, &dropped);
-            self.lose(live, dropped.iter().map(|index| documents[*index].tokens));
-            self.arrived.extend(live.map(|index| (index, message.clone())));
-            documents = documents::kept(documents, &dropped);
+        let asked: Tokens = self.held.iter().filter(|held| self.asks(held)).map(Held::total).sum();
+        let dropped = over(documents, self.budget.saturating_sub(self.fixed + asked));
+        let numbered = documents.iter().map(|document| document.tokens).enumerate();
+        let (going, kept): (Vec<_>, Vec<_>) = numbered.partition(|(number, _)| dropped.contains(number));
+        if !going.is_empty() {
+            self.going.push(Going { slot, at: slot, documents: going, of: documents.len() });
         }
-        let tokens: Tokens = documents.iter().map(|document| document.tokens).sum();
-        if documents.is_empty() {
+        if kept.is_empty() {
             return;
         }
-        if message.role().is_system() {
-            self.fixed += tokens;
+        let held = Held { slot, tokens: kept.into_iter().map(|(_, tokens)| tokens).collect() };
+        if role.is_system() {
+            self.fixed += held.total();
             return;
         }
-        self.total += tokens;
-        self.held.push_back(Held { live, message, documents, tokens });
+        self.total += held.total();
+        self.held.push_back(held);
         if self.fixed + self.total > self.budget {
             self.make_room(slot);
         }
     }
 
     fn asks(&self, held: &Held) -> bool {
-        self.asked == held.message.slot()
+        self.asked == Some(held.slot)
     }
 
     /// Drops the documents of the oldest messages, never those of the newest or of the question.
-    fn make_room(&mut self, slot: usize) {
+    fn make_room(&mut self, at: usize) {
         while self.fixed + self.total > self.budget / 2 {
             let older = self.held.iter().take(self.held.len() - 1).position(|held| !self.asks(held));
             let Some(oldest) = older.and_then(|place| self.held.remove(place)) else { return };
-            self.total -= oldest.tokens;
-            self.lose(oldest.live, oldest.documents.iter().map(|document| document.tokens));
-            let all: Vec<usize> = (0..oldest.documents.len()).collect();
-            let after = without(&oldest.message, &oldest.documents, &all);
-            let edit = Replaced { before: oldest.message, after, at: slot };
-            self.later.extend(oldest.live.map(|index| (index, edit)));
-        }
-    }
-
-    fn lose(&mut self, live: Option<usize>, tokens: impl Iterator<Item = Tokens>) {
-        if live.is_some() {
-            tokens.for_each(|tokens| self.gone = (self.gone.0 + 1, self.gone.1 + tokens));
+            self.total -= oldest.total();
+            let Held { slot, tokens } = oldest;
+            let of = tokens.len();
+            self.going.push(Going { slot, at, documents: tokens.into_iter().enumerate().collect(), of });
         }
     }
 }

@@ -232,3 +232,58 @@ fn small_spans_are_not_worth_a_model() {
     let chain = chain(&json!({"with": "engine", "min_span": 100_000}));
     assert!(summary(&done(apply(&chain, &chat(9), &NoSummaries))).text().contains("QX-100"));
 }
+
+/// In each turn a user says something and a tool is called once.
+fn agent(turns: &[(&str, &str)]) -> Vec<serde_json::Value> {
+    let turn = |(number, (said, result)): (usize, &(&str, &str))| {
+        let calls = json!([{"id": format!("c{number}"), "function": {"name": "read", "arguments": "{}"}}]);
+        [
+            json!({"role": "user", "content": said}),
+            json!({"role": "assistant", "content": null, "tool_calls": calls}),
+            json!({"role": "tool", "tool_call_id": format!("c{number}"), "content": result}),
+        ]
+    };
+    turns.iter().enumerate().flat_map(turn).collect()
+}
+
+/// The summaries of a conversation that grows by a message at a time, each with the number of dropped messages.
+fn summaries(list: &serde_json::Value, messages: &[serde_json::Value]) -> Vec<(usize, String)> {
+    let chain = Chain::build("test", &steps(list));
+    let memory = Memory::default();
+    let mut told: Vec<(usize, String)> = Vec::new();
+    for end in 1..=messages.len() {
+        let before = parse(&json!({"messages": messages[..end]}).to_string());
+        let (after, _) = run(&chain, &before, &Counter::default(), &memory, 2000).unwrap();
+        if !after.dropped().is_empty() {
+            told.push((after.dropped().len(), summary(&after).text().to_owned()));
+        }
+    }
+    told
+}
+
+/// What earlier steps do later to messages that a summary tells of changes neither them nor the summary.
+#[test]
+fn a_summary_tells_what_went_out() {
+    let lines = |from: usize, to: usize| -> String {
+        (from..to).map(|line| format!("{line}: let value_{line} = {line};\n")).collect()
+    };
+    let document = |name: &str| format!("<document>\n{}\n</document>\n", format!("{name} ").repeat(140));
+    let documents = format!("{}{}{}Noted.", document("QX-100"), document("QX-200"), document("QX-300"));
+    let (repeated, long) = (format!("{}QX-900", lines(0, 40)), lines(500, 610));
+    let clear = json!({"clear_tool_uses": {"trigger": 0.0, "keep": 2, "clear_at_least": 0}});
+    let trim = json!({"trim_turns": {"keep": 3, "slack": 0}});
+    let dedupe = (json!({"dedupe": {"min_tokens": 64}}), [lines(0, 40), repeated]);
+    let rag = (json!({"rag_budget": {"max_fraction": 0.1}}), [documents, "fine".to_owned()]);
+    let summarize = json!({"summarize": {"max_tokens": 100}});
+    let fit = json!({"fit_context": {"high": 0.7, "low": 0.2, "keep_last": 1, "min_progress": 0}});
+    for (earlier, (edit, [one, two])) in [(&clear, &dedupe), (&clear, &rag), (&trim, &dedupe), (&trim, &rag)]
+    {
+        let first = [("Read it.", one.as_str()), ("Again.", two), (&long, "done")];
+        let messages = agent(&[&first[..], &[("ok", "done"); 2]].concat());
+        let told = summaries(&json!([earlier, edit, summarize, fit]), &messages);
+        assert_eq!(told.len(), 9);
+        for (dropped, text) in &told {
+            assert_eq!((*dropped, text), (5, &told[0].1), "{earlier} {edit}");
+        }
+    }
+}

@@ -196,7 +196,9 @@ impl Run<'_> {
         let kept = prefix_kept(&self.conversation, &change.conversation);
         let before = std::mem::replace(&mut self.tokens, after);
         self.conversation = change.conversation;
-        self.row(step, Outcome::Applied, change.reason);
+        // What it edits may all have been cleared or dropped by now.
+        let outcome = if change.touched == 0 { Outcome::Unchanged } else { Outcome::Applied };
+        self.row(step, outcome, change.reason);
         if let Some(row) = self.rows.last_mut() {
             row.messages = change.touched;
             row.tokens_before = before;

@@ -124,24 +124,6 @@ pub(super) fn without(message: &Message, documents: &[Document], gone: &[usize])
     message.with_parts(&edits)
 }
 
-/// The documents that stay, where they stand once the others are gone.
-pub(super) fn kept(documents: Vec<Document>, gone: &[usize]) -> Vec<Document> {
-    let mut moved: Vec<(usize, isize)> = Vec::new();
-    let mut kept = Vec::with_capacity(documents.len());
-    for (index, mut document) in documents.into_iter().enumerate() {
-        let shift: isize = moved.iter().filter(|(slot, _)| *slot == document.slot).map(|(_, by)| by).sum();
-        if gone.contains(&index) {
-            let length = note(document.tokens).len().cast_signed();
-            moved.push((document.slot, length - document.range.len().cast_signed()));
-        } else {
-            let at = |place: usize| place.saturating_add_signed(shift);
-            document.range = at(document.range.start)..at(document.range.end);
-            kept.push(document);
-        }
-    }
-    kept
-}
-
 /// What stands for a document.
 fn note(tokens: Tokens) -> String {
     format!("[plimsoll: document left out, {} tokens]", grouped(tokens))
