@@ -6,7 +6,8 @@
 #[expect(dead_code, reason = "shared with the other tests, which use the rest")]
 mod support;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
