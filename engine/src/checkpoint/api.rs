@@ -94,8 +94,11 @@ impl Engine {
         if self.model().wiring.states.is_empty() { Ok(()) } else { Err(CheckpointError::States) }
     }
 
-    /// The digest of the model's files, computed once.
-    fn identity(&self) -> Result<[u8; 32], CheckpointError> {
+    /// BLAKE3 of the model's files, computed once: takes a second or less for each gigabyte the first time.
+    ///
+    /// # Errors
+    /// A file has changed since the model was loaded, or cannot be read.
+    pub fn identity(&self) -> Result<[u8; 32], CheckpointError> {
         let files = &self.model().files;
         if let Some(path) = model::changed(files) {
             return Err(CheckpointError::ModelChanged { path });
@@ -109,7 +112,7 @@ impl Engine {
     }
 
     /// Has the worker do something between two turns.
-    fn ask<T: Send + 'static>(
+    pub(crate) fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Worker) -> T + Send + 'static,
     ) -> Result<T, CheckpointError> {
