@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Governed;
+use crate::inquiry::Asked;
 use crate::kept::{Caller, Kept, Saving, Wanted};
 use crate::live::{Embedded, Live};
 use crate::parse::{Envelope, Input, Options, Outgoing, Work};
@@ -28,6 +29,8 @@ pub enum Admitted {
     Save(Saving),
     /// Answered from what is kept.
     Kept(Arc<Kept>, Caller, Wanted),
+    /// Told of an engine.
+    Tell(Arc<Live>, Asked),
     /// Answered from what is loaded.
     Models(Arc<Live>, Option<String>),
 }
@@ -39,7 +42,7 @@ impl Admitted {
             Self::Run(run) => Some(&mut run.envelope),
             Self::Send(sending) => Some(&mut sending.envelope),
             Self::Save(saving) => Some(&mut saving.envelope),
-            Self::Kept(..) | Self::Models(..) => None,
+            Self::Kept(..) | Self::Tell(..) | Self::Models(..) => None,
         }
     }
 }
@@ -168,6 +171,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
             let caller = kept.caller(&envelope.head.headers);
             return Ok(Admitted::Kept(kept, caller, wanted));
         }
+        Work::Tell(asked) => return Ok(Admitted::Tell(envelope.live, asked)),
         Work::Models { id } => return Ok(Admitted::Models(envelope.live, id)),
     };
     let (kind, prompt) = match &input {

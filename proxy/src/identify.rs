@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::body::{Body, impatient};
 use crate::cut::cut;
+use crate::inquiry::Inquiry;
 use crate::live::{Live, Route, Shared};
 use crate::record::Received;
 use crate::telemetry::RequestSpan;
@@ -30,6 +31,8 @@ pub enum Api {
     SaveCheckpoint,
     /// `GET /v1/context/checkpoints`, `GET` and `DELETE /v1/context/checkpoints/{id}`
     Checkpoints,
+    /// Something asked of an embedded engine besides an answer.
+    Inquiry(Inquiry),
     /// Anything else: an HTTP upstream may know it.
     Other,
 }
@@ -37,7 +40,11 @@ pub enum Api {
 impl Api {
     /// Reads a request line.
     pub fn of(method: &Method, path: &str) -> Self {
-        match (method, plain(path).as_str()) {
+        let path = plain(path);
+        if let Some(inquiry) = Inquiry::of(method, if path.is_empty() { "/" } else { &path }) {
+            return Self::Inquiry(inquiry);
+        }
+        match (method, path.as_str()) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::GET, "/v1/models") => Self::Models,
@@ -60,6 +67,7 @@ impl Api {
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),
+            Self::Inquiry(inquiry) => Some(inquiry.path()),
             Self::Other => None,
         }
     }

@@ -21,6 +21,7 @@ use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::IdentifyError;
+use crate::inquiry::InquiryError;
 use crate::kept::{self, KeptError};
 use crate::parse::CallError;
 use crate::record::Received;
@@ -160,7 +161,8 @@ pub fn fault(error: &BoxError) -> Fault {
         .or_else(|| error.downcast_ref().map(upstream))
         .or_else(|| error.downcast_ref().map(engine))
         .or_else(|| error.downcast_ref().map(model))
-        .or_else(|| error.downcast_ref().map(kept));
+        .or_else(|| error.downcast_ref().map(kept))
+        .or_else(|| error.downcast_ref().map(inquiry));
     // What is inside stays inside: the log has it.
     known.unwrap_or_else(|| {
         Fault::new(
@@ -236,6 +238,16 @@ fn kept(error: &KeptError) -> Fault {
         ),
         KeptError::Checkpoint(_) | KeptError::Resume(_) => fault(StatusCode::CONFLICT, "checkpoint_unusable"),
         KeptError::Crashed(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+    }
+}
+
+fn inquiry(error: &InquiryError) -> Fault {
+    match error {
+        InquiryError::Form { param, .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at(param)
+        }
+        InquiryError::NotServed(_) => Fault::new(StatusCode::NOT_IMPLEMENTED, "not_served", error),
+        InquiryError::Crashed(_) => Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", error),
     }
 }
 

@@ -16,6 +16,7 @@ mod explain;
 mod formats;
 mod ground_truth;
 mod hanging_collector;
+mod inquiries;
 mod monitoring;
 mod operations;
 mod policy_commands;

@@ -94,11 +94,8 @@ impl Engine {
         if self.model().wiring.states.is_empty() { Ok(()) } else { Err(CheckpointError::States) }
     }
 
-    /// BLAKE3 of the model's files, computed once: takes a second or less for each gigabyte the first time.
-    ///
-    /// # Errors
-    /// A file has changed since the model was loaded, or cannot be read.
-    pub fn identity(&self) -> Result<[u8; 32], CheckpointError> {
+    /// The digest of the model's files, computed once.
+    fn identity(&self) -> Result<[u8; 32], CheckpointError> {
         let files = &self.model().files;
         if let Some(path) = model::changed(files) {
             return Err(CheckpointError::ModelChanged { path });

@@ -17,7 +17,7 @@ use tower::BoxError;
 use crate::admit::Admitted;
 use crate::body::{Body, observed};
 use crate::govern::AfterAnswer;
-use crate::kept;
+use crate::{inquiry, kept};
 
 pub use embedded::{Answer, End, Part, Step};
 pub use models::NoSuchModel;
@@ -39,6 +39,7 @@ pub async fn forward(mut admitted: Admitted) -> Result<Response<Body>, BoxError>
         Admitted::Send(sending) => upstream::forward(sending).await?,
         Admitted::Save(saving) => kept::save(saving).await?,
         Admitted::Kept(kept, caller, wanted) => kept::answer(kept, caller, wanted).await?,
+        Admitted::Tell(live, asked) => inquiry::answer(live, asked).await?,
         Admitted::Models(live, id) => models::answer(&live, id.as_deref())?,
     };
     Ok(match after {

@@ -17,6 +17,7 @@ use crate::cut::cut;
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Next;
 use crate::identify::{Api, Identified};
+use crate::inquiry::{self, Asked, Inquiry};
 use crate::kept::{self, KeptError, RESUME, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
 use crate::telemetry::RequestSpan;
@@ -72,6 +73,8 @@ pub enum Work {
         /// The id in the path; `None` asks for the list.
         id: Option<String>,
     },
+    /// Something that an embedded engine tells besides answers.
+    Tell(Asked),
     /// A conversation to be governed and saved.
     Save {
         /// The engine that its route leads to.
@@ -194,13 +197,12 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
     }
     match request.api {
-        Api::Completions | Api::Other if resumes => Err(CallError::ResumesNothing),
+        Api::Completions | Api::Inquiry(_) | Api::Other if resumes => Err(CallError::ResumesNothing),
         Api::SaveCheckpoint if !saves && resumes => Err(KeptError::from(kept::CheckpointError::Off).into()),
         Api::SaveCheckpoint if !saves => without_body(request),
+        Api::Inquiry(inquiry) => ask(request, inquiry).await,
         Api::ChatCompletions | Api::SaveCheckpoint | Api::Completions => {
-            let body = std::mem::replace(&mut request.body, full(""));
-            let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
-            let payload = read_body(&request.head.headers, body, limit).await?;
+            let payload = body(&mut request).await?;
             if request.api == Api::Completions {
                 completion(request, payload)
             } else {
@@ -209,6 +211,35 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         }
         Api::Models | Api::Artifact | Api::Checkpoints | Api::Other => without_body(request),
     }
+}
+
+/// The whole body, decoded.
+async fn body(request: &mut Identified) -> Result<Payload, BodyError> {
+    let body = std::mem::replace(&mut request.body, full(""));
+    let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
+    read_body(&request.head.headers, body, limit).await
+}
+
+/// Inquiries are an upstream's to answer, or told of an engine.
+async fn ask(mut request: Identified, inquiry: Inquiry) -> Result<Call, CallError> {
+    let payload = if inquiry.has_body() { Some(body(&mut request).await?) } else { None };
+    let model = payload.as_ref().and_then(|payload| inquiry::model(&payload.decoded));
+    let route = choose(&request, model.as_deref())?;
+    let work = match &route.upstream.kind {
+        Kind::Http(upstream) => {
+            let unread = std::mem::replace(&mut request.body, full(""));
+            let outgoing = Outgoing::Raw(payload.map_or(unread, |payload| full(payload.original)));
+            Work::Send { upstream: upstream.clone(), outgoing }
+        }
+        Kind::Engine(engine) => {
+            if model.is_some() && inquiry.is_of_a_model() {
+                check_model(&request.live, engine, &route, model.as_deref())?;
+            }
+            let body = payload.map(|payload| payload.decoded).unwrap_or_default();
+            Work::Tell(Asked { inquiry, body, engine: engine.clone() })
+        }
+    };
+    Ok(call(request, route, Mode::Off, work))
 }
 
 async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, CallError> {
