@@ -149,6 +149,14 @@ pub enum AdmitError {
         /// All bytes there are.
         limit: u64,
     },
+    /// More is asked for at once than can ever run at once.
+    #[error("{count} answers at once need as many slots, this engine has {slots}: ask for at most {slots}")]
+    TooMany {
+        /// Slots asked for.
+        count: u32,
+        /// All slots there are.
+        slots: u32,
+    },
     /// Too many wait already.
     #[error(
         "{needed} bytes of KV cache are needed, {free} of {limit} and {slots_free} of {slots} slots are free, and \

@@ -128,6 +128,11 @@ impl Engine {
         self.0.budget.reserve(tokens).await
     }
 
+    /// As [`Engine::reserve`], `count` times at once: all permits come together, or none.
+    pub async fn reserve_all(&self, tokens: u32, count: u32) -> Result<Vec<Permit>, AdmitError> {
+        self.0.budget.reserve_all(tokens, count).await
+    }
+
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
     /// token and a few more: a slow reader holds up nobody.
     pub fn generate(&self, request: Generate, permit: Permit) -> Generation {

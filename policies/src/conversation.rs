@@ -4,7 +4,7 @@
 //! the spans it touches.
 
 mod message;
-mod scan;
+pub(crate) mod scan;
 mod splice;
 
 use std::collections::BTreeMap;
@@ -343,7 +343,9 @@ impl ParseError {
         self.json
     }
 
-    fn from_json(error: &serde_json::Error) -> Self {
+    /// What `serde_json` says of a body; its place is told apart from its words.
+    #[must_use]
+    pub fn from_json(error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
         let message = error.to_string();
         let place = format!(" at line {line} column {column}");

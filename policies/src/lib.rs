@@ -42,6 +42,13 @@ pub mod config;
 mod presets;
 mod report;
 
+/// Pieces of a JSON text as byte ranges of it, for readers and writers of other dialects.
+pub mod json {
+    pub use crate::conversation::scan::{
+        Decoded, Field, Span, decode, elements, encode, key_is, last, members,
+    };
+}
+
 pub use artifact::{Original, READ_TOOL, artifact_id};
 pub use chain::{Chain, Context, ContextLength, Refusal, Verdict};
 pub use config::{PolicyConfig, PolicyFault, Step, resolve};

@@ -27,6 +27,8 @@ pub enum Admitted {
     Send(Sending),
     /// Saved.
     Save(Saving),
+    /// Counted.
+    Count(Counting),
     /// Answered from what is kept.
     Kept(Arc<Kept>, Caller, Wanted),
     /// Told of an engine.
@@ -42,12 +44,13 @@ impl Admitted {
             Self::Run(run) => Some(&mut run.envelope),
             Self::Send(sending) => Some(&mut sending.envelope),
             Self::Save(saving) => Some(&mut saving.envelope),
+            Self::Count(counting) => Some(&mut counting.envelope),
             Self::Kept(..) | Self::Tell(..) | Self::Models(..) => None,
         }
     }
 }
 
-/// Leave to run on the embedded engine. The permit frees its memory when it is dropped.
+/// Leave to run on the embedded engine. A permit frees its memory when it is dropped.
 pub struct Run {
     /// The engine.
     pub engine: Arc<Embedded>,
@@ -71,8 +74,8 @@ pub struct Run {
     pub chat: Option<Conversation>,
     /// What the answer must be.
     pub grammar: Option<Grammar>,
-    /// Memory for prompt and answer.
-    pub permit: Permit,
+    /// Memory for the prompt and an answer, for each choice that is asked for.
+    pub permits: Vec<Permit>,
 }
 
 /// A request for an HTTP upstream.
@@ -85,6 +88,18 @@ pub struct Sending {
     pub report: Option<Report>,
     /// The body.
     pub outgoing: Outgoing,
+}
+
+/// A conversation whose tokens are asked for.
+pub struct Counting {
+    /// The engine that would run it.
+    pub engine: Arc<Embedded>,
+    /// The request around its body.
+    pub envelope: Envelope,
+    /// What the policy did.
+    pub report: Option<Report>,
+    /// The conversation as the policy leaves it.
+    pub conversation: Conversation,
 }
 
 /// The call may not run, or not now.
@@ -166,6 +181,10 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         Work::Save { engine, chat } => {
             return Ok(Admitted::Save(Saving { envelope, report, chat, engine }));
         }
+        Work::Count { engine, chat } => {
+            let conversation = chat.conversation;
+            return Ok(Admitted::Count(Counting { engine, envelope, report, conversation }));
+        }
         Work::Kept { wanted } => {
             let kept = envelope.live.kept.clone();
             let caller = kept.caller(&envelope.head.headers);
@@ -181,7 +200,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         }
     };
     let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
-    let max_tokens = room(&engine, &prompt, options.max_tokens)?;
+    let max_tokens = room(&engine, &prompt, &options)?;
     if options.format.is_some() && tools && options.tool_calls {
         return Err(NotAdmitted::FormatBesideTools);
     }
@@ -193,7 +212,8 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     let wait = envelope.live.limits.queue_wait;
     let grammar = grammar(&engine, options.format.clone(), wait).await?;
     let span = envelope.record.wait();
-    let permit = reserve(&engine, prompt.len(), max_tokens, wait).await?;
+    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
+    let permits = reserve(&engine, tokens, options.n, wait).await?;
     drop(span);
     Ok(Admitted::Run(Run {
         engine,
@@ -207,7 +227,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         resident,
         chat,
         grammar,
-        permit,
+        permits,
     }))
 }
 
@@ -245,25 +265,33 @@ fn known(prompt: Arc<[u32]>, vocab: u32) -> Result<Arc<[u32]>, NotAdmitted> {
     }
 }
 
-/// How long the answer may be: what was asked, or whatever the window leaves.
-fn room(engine: &Embedded, prompt: &[u32], asked: Option<u32>) -> Result<u32, NotAdmitted> {
-    let context = engine.engine.context();
-    let left = u32::try_from(prompt.len()).map_or(0, |used| context.saturating_sub(used));
+/// How long an answer may be: what was asked, or whatever the window leaves, and the memory, to so many of them.
+fn room(engine: &Embedded, prompt: &[u32], options: &Options) -> Result<u32, NotAdmitted> {
+    let (context, asked) = (engine.engine.context(), options.max_tokens);
+    let used = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+    let left = context.saturating_sub(used);
     if left == 0 || asked.is_some_and(|asked| asked > left) {
         let output = asked.unwrap_or(1) as usize;
         return Err(NotAdmitted::TooLong { prompt: prompt.len(), output, context });
     }
-    Ok(asked.unwrap_or(left))
+    let all = engine.engine.model().kv_bytes_per_token.saturating_mul(u64::from(options.n));
+    let each = engine
+        .engine
+        .kv_room()
+        .1
+        .checked_div(all)
+        .map_or(context, |each| u32::try_from(each).unwrap_or(u32::MAX));
+    Ok(asked.unwrap_or_else(|| left.min(each.saturating_sub(used)).max(1)))
 }
 
+/// All choices run together or not at all.
 async fn reserve(
     engine: &Embedded,
-    prompt: usize,
-    max_tokens: u32,
+    tokens: u32,
+    count: u32,
     wait: Duration,
-) -> Result<Permit, NotAdmitted> {
-    let tokens = u32::try_from(prompt).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
-    match tokio::time::timeout(wait, engine.engine.reserve(tokens)).await {
+) -> Result<Vec<Permit>, NotAdmitted> {
+    match tokio::time::timeout(wait, engine.engine.reserve_all(tokens, count)).await {
         Ok(reserved) => Ok(reserved?),
         Err(_) => Err(NotAdmitted::Waited(wait)),
     }

@@ -173,7 +173,13 @@ fn engine(
 fn batches(model: &str, telemetry: Telemetry) -> impl Fn(Batch) + Send + Sync + 'static {
     let model = model.to_owned();
     move |batch| {
-        let calls = batch.tags.iter().filter_map(|tag| tag.downcast_ref::<SpanRef>().cloned()).collect();
+        // Several answers to one prompt are one call.
+        let mut calls: Vec<SpanRef> = Vec::with_capacity(batch.tags.len());
+        for call in batch.tags.iter().filter_map(|tag| tag.downcast_ref::<SpanRef>()) {
+            if !calls.contains(call) {
+                calls.push(call.clone());
+            }
+        }
         let Batch { rows, steps, started, ended, .. } = batch;
         telemetry.batch(BatchFacts { model: &model, calls, rows: rows.into(), steps, started, ended });
     }

@@ -75,12 +75,14 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
             mode: envelope.mode,
         };
         let before = chat.conversation.clone();
-        let (conversation, made) = run(&rule, before.clone(), &envelope.record).await?;
+        let told = envelope.mode == Mode::Shadow || envelope.api.counts();
+        let (conversation, made) = run(&rule, before.clone(), &envelope.record, told).await?;
         report = made;
         if envelope.mode == Mode::Enforce {
             keep_originals(&envelope, &conversation);
             chat.conversation = conversation;
-            if report.as_ref().is_some_and(|report| rule.route.chain.nears_cut(report)) {
+            let nears = report.as_ref().is_some_and(|report| rule.route.chain.nears_cut(report));
+            if nears && !envelope.api.counts() {
                 let (sent, follow_up) = (chat.conversation.clone(), envelope.record.follow_up());
                 envelope.next = Some(Box::new(Next { rule, conversation: before, sent, follow_up }));
             }
@@ -98,11 +100,13 @@ fn keep_originals(envelope: &Envelope, governed: &Conversation) {
     }
 }
 
-/// Runs a rule under its span. In shadow mode a refusal is told, not enforced.
+/// Runs a rule under its span. A refusal may be told, not enforced: in shadow mode, and where only the count is asked
+/// for, which is then that of the conversation as it came.
 async fn run(
     rule: &Rule,
     conversation: Conversation,
     record: &RequestSpan,
+    told: bool,
 ) -> Result<(Conversation, Option<Report>), GovernError> {
     let started = Instant::now();
     let mut span = record.policy(&rule.route.policy);
@@ -122,7 +126,7 @@ async fn run(
         Err(GovernError::Refused(refusal)) => {
             rule.explain(record, &conversation, Err(&refusal));
             span.finish(facts::refused(&refusal, rule, started.elapsed()));
-            if rule.mode == Mode::Shadow { Ok((conversation, None)) } else { Err(refusal.into()) }
+            if told { Ok((conversation, None)) } else { Err(refusal.into()) }
         }
         Err(error) => {
             span.finish(facts::failed(rule, started.elapsed()));

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::body::{Body, impatient};
 use crate::cut::cut;
+use crate::dialect::Dialect;
 use crate::inquiry::Inquiry;
 use crate::live::{Live, Route, Shared};
 use crate::record::Received;
@@ -59,6 +60,11 @@ impl Api {
         }
     }
 
+    /// Whether only the tokens of a conversation are asked for.
+    pub fn counts(self) -> bool {
+        false
+    }
+
     /// The path's template, as traces and metrics name it.
     pub fn template(self) -> Option<&'static str> {
         match self {
@@ -86,6 +92,8 @@ pub struct Identified {
     pub body: Body,
     /// The API it speaks.
     pub api: Api,
+    /// The dialect of its path.
+    pub dialect: Dialect,
     /// Routes whose path and headers match, in order; the model, once read, chooses among them.
     pub candidates: Vec<Arc<Route>>,
     /// The configuration this request runs under, however often it is reloaded meanwhile.
@@ -117,7 +125,7 @@ pub enum IdentifyError {
 /// Finds the API and the candidate routes of a request.
 pub fn identify(shared: &Shared, received: Received) -> Result<Identified, IdentifyError> {
     let live = shared.live.load_full();
-    let Received { request, api, span, in_flight } = received;
+    let Received { request, api, dialect, span, in_flight } = received;
     if in_flight > live.limits.requests {
         return Err(IdentifyError::Full { limit: live.limits.requests });
     }
@@ -131,5 +139,5 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
         return Err(IdentifyError::NoRoute { path: cut(head.uri.path()).into_owned() });
     }
     let body = impatient(body, live.limits.body_idle);
-    Ok(Identified { head, body, api, candidates, live, record: span })
+    Ok(Identified { head, body, api, dialect, candidates, live, record: span })
 }

@@ -18,6 +18,7 @@ pub mod accept;
 pub mod body;
 pub mod kept;
 pub mod identify;
+pub mod dialect;
 pub mod inquiry;
 pub mod parse;
 pub mod count;

@@ -11,7 +11,8 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, Service};
 
 use crate::body::{Body, Observe, observed};
-use crate::identify::Api;
+use crate::dialect::Dialect;
+use crate::identify::{Api, plain};
 use crate::live::Shared;
 use crate::telemetry::{Incoming, Outcome, RequestSpan};
 
@@ -24,6 +25,8 @@ pub struct Received {
     pub request: Request<Body>,
     /// The API that its request line names.
     pub api: Api,
+    /// The dialect of its path, in which errors are told too.
+    pub dialect: Dialect,
     /// Its record.
     pub span: RequestSpan,
     /// Requests in flight, this one included.
@@ -81,6 +84,7 @@ where
         // Ids that sort by time make a log readable.
         let id = uuid::Uuid::now_v7().simple().to_string();
         let api = Api::of(request.method(), request.uri().path());
+        let dialect = Dialect::of(&plain(request.uri().path()));
         let span = self.shared.telemetry.request(&Incoming {
             id: id.clone(),
             method: request.method(),
@@ -90,7 +94,7 @@ where
             client: request.extensions().get().copied(),
         });
         let (guard, in_flight) = InFlight::enter(&self.in_flight);
-        let answer = self.inner.call(Received { request, api, span: span.clone(), in_flight });
+        let answer = self.inner.call(Received { request, api, dialect, span: span.clone(), in_flight });
         Box::pin(async move {
             let Ok(response) = answer.await;
             let status = response.status();

@@ -17,6 +17,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
+use crate::dialect::{Dialect, DialectError};
 use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
@@ -46,11 +47,30 @@ pub struct Fault {
     pub retry: Option<Duration>,
     /// `allow`, where the path has other methods.
     pub allow: Option<&'static str>,
+    /// The figures of a prompt that does not fit.
+    pub overflow: Option<Overflow>,
+}
+
+/// A prompt that does not fit, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overflow {
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Tokens that it may have.
+    pub most: u64,
 }
 
 impl Fault {
     fn new(status: StatusCode, code: &'static str, message: &dyn Display) -> Self {
-        Self { status, code, param: None, message: message.to_string(), retry: None, allow: None }
+        Self {
+            status,
+            code,
+            param: None,
+            message: message.to_string(),
+            retry: None,
+            allow: None,
+            overflow: None,
+        }
     }
 
     fn at(self, param: &str) -> Self {
@@ -61,7 +81,21 @@ impl Fault {
         Self { retry: Some(RETRY), ..self }
     }
 
-    /// The error body; it also stands in the midst of a stream.
+    /// The error body in a dialect; it also stands in the midst of a stream. `id` is our id of the request.
+    pub fn body_in(&self, dialect: Dialect, _id: &str) -> Value {
+        match dialect {
+            Dialect::OpenAi => self.body(),
+        }
+    }
+
+    /// The status in a dialect.
+    fn status_in(&self, dialect: Dialect) -> StatusCode {
+        match dialect {
+            Dialect::OpenAi => self.status,
+        }
+    }
+
+    /// The error body in OpenAI's form.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {
             401 | 403 => "authentication_error",
@@ -72,9 +106,9 @@ impl Fault {
         json!({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
     }
 
-    fn response(&self) -> Response<Body> {
-        let mut response = json(&self.body());
-        *response.status_mut() = self.status;
+    fn response(&self, dialect: Dialect, id: &str) -> Response<Body> {
+        let mut response = json(&self.body_in(dialect, id));
+        *response.status_mut() = self.status_in(dialect);
         if let Some(after) = self.retry {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
@@ -125,7 +159,7 @@ where
     }
 
     fn call(&mut self, received: Received) -> Self::Future {
-        let span = received.span.clone();
+        let (span, dialect) = (received.span.clone(), received.dialect);
         let answer = self.inner.call(received);
         Box::pin(async move {
             let error = match answer.await {
@@ -133,14 +167,15 @@ where
                 Err(error) => error,
             };
             let fault = fault(&error);
-            if fault.status.is_server_error() {
+            let status = fault.status_in(dialect);
+            if status.is_server_error() {
                 tracing::warn!(target: "plimsoll", id = span.id(), trace_id = span.logged_trace_id(),
                     error = causes(&error), code = fault.code, "request failed");
-                span.failed(fault.status, fault.code);
+                span.failed(status, fault.code);
             } else {
-                span.rejected(fault.status, fault.code);
+                span.rejected(status, fault.code);
             }
-            Ok(fault.response())
+            Ok(fault.response(dialect, &span.id()))
         })
     }
 }
@@ -200,11 +235,18 @@ fn call(error: &CallError) -> Fault {
             fault(StatusCode::BAD_REQUEST, "invalid_request").at("messages")
         }
         CallError::Parse(_) => fault(StatusCode::BAD_REQUEST, "invalid_json"),
+        CallError::Dialect(DialectError::Form { param, .. }) => {
+            fault(StatusCode::BAD_REQUEST, "invalid_value").at(param)
+        }
+        CallError::Dialect(DialectError::Json(_)) => fault(StatusCode::BAD_REQUEST, "invalid_json"),
+        CallError::OtherDialect { .. } => fault(StatusCode::NOT_FOUND, "unsupported_dialect"),
         CallError::Option(option) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(&option.param),
         CallError::Message(message) => fault(StatusCode::BAD_REQUEST, "invalid_value").at(&message.param),
         CallError::NoModel { .. } => fault(StatusCode::BAD_REQUEST, "missing_model").at("model"),
         CallError::UnknownModel { .. } => fault(StatusCode::NOT_FOUND, "model_not_found").at("model"),
-        CallError::ResumesNothing => fault(StatusCode::BAD_REQUEST, "invalid_value").at(kept::RESUME),
+        CallError::ResumesNothing | CallError::ResumesElsewhere => {
+            fault(StatusCode::BAD_REQUEST, "invalid_value").at(kept::RESUME)
+        }
         CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
         CallError::Kept(error) => kept(error),
     }
@@ -254,7 +296,15 @@ fn inquiry(error: &InquiryError) -> Fault {
 fn govern(error: &GovernError) -> Fault {
     match error {
         GovernError::Refused(Refusal::Count(error)) => count(error),
-        GovernError::Refused(refusal) => too_long(refusal),
+        GovernError::Refused(refusal) => {
+            let overflow = match refusal {
+                Refusal::ContextLength(figures) => {
+                    Some(Overflow { prompt: figures.prompt, most: figures.budget })
+                }
+                Refusal::Count(_) => None,
+            };
+            Fault { overflow, ..too_long(refusal) }
+        }
         GovernError::Unsettled { .. } | GovernError::Crashed(_) => {
             Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "policy_failed", error)
         }
@@ -272,7 +322,11 @@ fn count(error: &CountError) -> Fault {
 fn admit(error: &AdmitFault) -> Fault {
     let param = error.param;
     match &error.why {
-        NotAdmitted::TooLong { .. } => too_long(error).at(param),
+        NotAdmitted::TooLong { prompt, output, context } => {
+            let most = u64::from(*context).saturating_sub(*output as u64);
+            let overflow = Some(Overflow { prompt: *prompt as u64, most });
+            Fault { overflow, ..too_long(error).at(param) }
+        }
         NotAdmitted::UnknownToken { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("prompt")
         }
@@ -281,6 +335,9 @@ fn admit(error: &AdmitFault) -> Fault {
         }
         NotAdmitted::Count(error) => count(error).at(param),
         NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error).at(param),
+        NotAdmitted::Memory(AdmitError::TooMany { .. }) => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("n")
+        }
         NotAdmitted::Memory(AdmitError::QueueFull { .. })
         | NotAdmitted::Waited(_)
         | NotAdmitted::CompilerBusy(_) => {

@@ -1,7 +1,9 @@
-//! Writes an engine's answer in the caller's dialect: as server-sent events, or as one JSON.
+//! Writes an engine's answer in the caller's dialect: as a stream, or as one JSON.
 
-mod openai;
+pub mod openai;
+mod framing;
 mod logprobs;
+mod reply;
 
 use std::collections::VecDeque;
 
@@ -11,23 +13,22 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use serde_json::Value;
 use tower::BoxError;
 
 use crate::body::{Body, BrokenOff};
 use crate::forward::{Answer, EngineFailed, Step};
 use crate::respond;
 
+pub use framing::Framing;
 pub use logprobs::Likelihood;
-pub use openai::{Collected, Kind, Reply};
-
-/// The end of an OpenAI event stream.
-const DONE: &[u8] = b"data: [DONE]\n\n";
+pub use openai::Kind;
+pub use reply::Reply;
 
 /// The whole answer as one JSON, when it is complete.
-pub async fn whole(mut answer: Answer, mut reply: Reply) -> Result<Response<Body>, EngineFailed> {
+pub async fn whole(mut answer: Answer, mut reply: Box<dyn Reply>) -> Result<Response<Body>, EngineFailed> {
     loop {
         match answer.next().await? {
+            Step::Started { prompt, cached } => drop(reply.started(prompt, cached)),
             Step::Part(part) => reply.collect(part),
             Step::End(end) => return Ok(respond::json(&reply.whole(&end))),
         }
@@ -35,16 +36,17 @@ pub async fn whole(mut answer: Answer, mut reply: Reply) -> Result<Response<Body
 }
 
 /// The answer as events, one a part, as they come.
-pub fn events(answer: Answer, reply: Reply) -> Response<Body> {
-    let queue = reply.opening().iter().map(event).collect();
-    let events = Events { answer, reply, queue, ended: false };
+pub fn events(answer: Answer, mut reply: Box<dyn Reply>) -> Response<Body> {
+    let framing = reply.framing();
+    let queue = reply.opening().iter().map(|event| framing.frame(event)).collect();
+    let events = Events { answer, reply, framing, queue, ended: false };
     let frames = stream::unfold(events, |mut events| async move {
         let event = events.next().await?;
         Some((Ok::<_, BrokenOff>(Frame::data(event)), events))
     });
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // A buffering proxy on the way would hold tokens back.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -53,7 +55,8 @@ pub fn events(answer: Answer, reply: Reply) -> Response<Body> {
 
 struct Events {
     answer: Answer,
-    reply: Reply,
+    reply: Box<dyn Reply>,
+    framing: Framing,
     queue: VecDeque<Bytes>,
     ended: bool,
 }
@@ -72,23 +75,22 @@ impl Events {
     }
 
     async fn advance(&mut self) {
-        match self.answer.next().await {
-            Ok(Step::Part(part)) => self.queue.extend(self.reply.chunks(&part).iter().map(event)),
-            Ok(Step::End(end)) => {
-                self.queue.extend(self.reply.closing(&end).iter().map(event));
-                self.queue.push_back(Bytes::from_static(DONE));
-                self.ended = true;
-            }
-            // The status is sent: SDKs take an object with `error` in the stream as the exception it is.
+        let step = self.answer.next().await;
+        self.ended = matches!(step, Ok(Step::End(_)) | Err(_));
+        let whole = matches!(step, Ok(Step::End(_)));
+        let events = match step {
+            Ok(Step::Started { prompt, cached }) => self.reply.started(prompt, cached),
+            Ok(Step::Part(part)) => self.reply.chunks(&part),
+            Ok(Step::End(end)) => self.reply.closing(&end),
+            // The status is sent: SDKs take an error in the stream as the exception it is.
             Err(error) => {
                 let error: BoxError = error.into();
-                self.queue.push_back(event(&respond::fault(&error).body()));
-                self.ended = true;
+                vec![self.reply.failed(&respond::fault(&error))]
             }
+        };
+        self.queue.extend(events.iter().map(|event| self.framing.frame(event)));
+        if whole {
+            self.queue.extend(self.framing.end());
         }
     }
-}
-
-fn event(json: &Value) -> Bytes {
-    format!("data: {json}\n\n").into()
 }

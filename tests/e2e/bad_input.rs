@@ -58,7 +58,7 @@ fn bodies_that_are_no_chat_request() {
             "messages[1].tool_calls[0]",
         ),
         (&format!(r#"{{"max_tokens":1.5,{user}}}"#), "invalid_value", "expected a whole number"),
-        (&format!(r#"{{"n":3,{user}}}"#), "invalid_value", "more than one answer"),
+        (&format!(r#"{{"n":9,{user}}}"#), "invalid_value", "from 1 to 8 answers"),
         (&format!(r#"{{"max_tokens":100000,{user}}}"#), "context_length_exceeded", "100000"),
     ];
     for (body, code, part) in cases {

@@ -31,6 +31,11 @@ fn openai_completes_text_and_token_ids() {
     run_script("completions.py");
 }
 
+#[test]
+fn openai_takes_several_answers() {
+    run_script("choices.py");
+}
+
 /// Runs a script of `tests/clients` against a sidecar of its own; its checks are the test.
 fn run_script(name: &str) {
     let Some(python) = tool(".venv/bin/python") else { return };

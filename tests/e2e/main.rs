@@ -24,6 +24,7 @@ mod policy_files;
 mod read_tool;
 mod replicas;
 mod readme;
+mod reasoning;
 mod routes;
 mod scraped;
 mod slots;

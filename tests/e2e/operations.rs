@@ -1,6 +1,7 @@
 //! Probes, state, metrics, reload, drain, and clients that leave.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 
 use plimsoll_tests::http::open;
@@ -122,6 +123,36 @@ fn a_client_that_leaves_frees_its_slot() {
     wait_for(&sidecar, |state| busy(state) == 4);
     drop(streams);
     wait_for(&sidecar, |state| busy(state) == 0);
+    // One request may hold all of them, streamed or not.
+    for stream in [true, false] {
+        let mut all = endless.clone();
+        (all["n"], all["stream"]) = (4.into(), stream.into());
+        let address = sidecar.data_url.strip_prefix("http://").unwrap();
+        let mut connection = TcpStream::connect(address).unwrap();
+        let head = format!(
+            "POST /v1/completions HTTP/1.1\r\nhost: plimsoll\r\ncontent-length: {}\r\n\r\n",
+            all.to_string().len()
+        );
+        connection.write_all(format!("{head}{all}").as_bytes()).unwrap();
+        wait_for(&sidecar, |state| busy(state) == 4);
+        drop(connection);
+        wait_for(&sidecar, |state| busy(state) == 0);
+    }
+}
+
+#[test]
+fn several_answers_compute_their_prompt_once() {
+    let sidecar = Sidecar::start(&demo(1024, "'off'"));
+    let body = json!({"model": "demo", "prompt": "Once upon a time", "max_tokens": 4, "n": 3});
+    let url = format!("{}/v1/completions", sidecar.data_url);
+    let usage = &post(&url, &body).ok()["usage"];
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 0);
+    let prompt = usage["prompt_tokens"].as_u64().unwrap();
+    let state = wait_for(&sidecar, |state| state["upstreams"]["local"]["slots"][2]["reused_tokens"].is_u64());
+    let slots = state["upstreams"]["local"]["slots"].as_array().unwrap();
+    let mut reused: Vec<_> = slots.iter().filter_map(|slot| slot["reused_tokens"].as_u64()).collect();
+    reused.sort_unstable();
+    assert_eq!(reused, [0, prompt - 1, prompt - 1]);
 }
 
 #[test]

@@ -332,6 +332,32 @@ fn a_cancelled_request_ends_its_spans_and_is_no_error() {
 }
 
 #[test]
+fn several_answers_are_one_call() {
+    let traced = Traced::start(&demo(1024, "chat"), "service_name: tested, capture_content: true");
+    let messages = json!([{"role": "user", "content": "What is the KV cache?"}]);
+    let body = json!({"model": "demo", "messages": messages, "max_tokens": 3, "n": 3, "seed": 5});
+    let answer = traced.chat(1, &body).ok();
+    let trace = traced.trace(1);
+    let chats: Vec<_> = trace.spans.iter().filter(|span| span.name == "chat demo").collect();
+    assert_eq!(chats.len(), 1);
+    let prompt = answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    is(
+        chats[0],
+        &json!({
+            "gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": 9,
+            "gen_ai.response.finish_reasons": ["length", "length", "length"],
+            "plimsoll.kv.reused_tokens": 0, "plimsoll.kv.computed_tokens": prompt,
+        }),
+    );
+    let said = attribute(&chats[0].attributes, "gen_ai.output.messages");
+    let said: Value = serde_json::from_str(said.as_str().unwrap()).unwrap();
+    for (choice, said) in answer["choices"].as_array().unwrap().iter().zip(said.as_array().unwrap()) {
+        assert_eq!(said["parts"][0]["content"], choice["message"]["content"]);
+        assert_eq!(said["finish_reason"], "length");
+    }
+}
+
+#[test]
 fn calls_that_decode_together_are_linked_from_their_batch() {
     let traced = Traced::start(&demo(1024, "chat"), "sample: 0.0");
     let mut streams: Vec<_> =

@@ -33,8 +33,21 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
+    want: Want,
+    answer: oneshot::Sender<Vec<Permit>>,
+}
+
+/// So many permits for so many tokens each.
+#[derive(Debug, Clone, Copy)]
+struct Want {
     tokens: u32,
-    answer: oneshot::Sender<Permit>,
+    count: u32,
+}
+
+impl Want {
+    fn one(tokens: u32) -> Self {
+        Self { tokens, count: 1 }
+    }
 }
 
 /// Leave to fill KV memory, and a slot to do it in. Frees both when dropped.
@@ -75,24 +88,28 @@ impl Budget {
 
     /// Reserves memory for `tokens` now.
     pub(crate) fn try_reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {
-        self.check(tokens)?;
-        let mut state = self.open()?;
-        if state.waiting.is_empty() && self.take(&mut state, tokens) {
-            return Ok(self.permit(tokens));
-        }
-        Err(self.busy(&state, tokens))
+        self.try_take(Want::one(tokens))?;
+        Ok(self.permit(tokens))
     }
 
     /// Reserves memory for `tokens`, after all who asked before. Dropping the future leaves the queue.
     pub(crate) async fn reserve(&self, tokens: u32) -> Result<Permit, AdmitError> {
-        let (ticket, granted) = match self.try_reserve(tokens) {
-            Err(AdmitError::QueueFull { .. }) => self.enqueue(tokens)?,
-            decided => return decided,
+        let mut permits = self.reserve_all(tokens, 1).await?;
+        permits.pop().ok_or(AdmitError::Unloaded)
+    }
+
+    /// As [`reserve`](Self::reserve), `count` times at once: all of them or none.
+    pub(crate) async fn reserve_all(&self, tokens: u32, count: u32) -> Result<Vec<Permit>, AdmitError> {
+        let want = Want { tokens, count };
+        let (ticket, granted) = match self.try_take(want) {
+            Ok(()) => return Ok(self.permits(want)),
+            Err(AdmitError::QueueFull { .. }) => self.enqueue(want)?,
+            Err(refused) => return Err(refused),
         };
         let place = Place { budget: self, ticket };
-        let permit = granted.await.map_err(|_| AdmitError::Unloaded);
+        let permits = granted.await.map_err(|_| AdmitError::Unloaded);
         drop(place);
-        permit
+        permits
     }
 
     /// Bytes reserved.
@@ -128,23 +145,41 @@ impl Budget {
         self.0.per_token * u64::from(tokens)
     }
 
-    fn check(&self, tokens: u32) -> Result<(), AdmitError> {
-        let (needed, limit) = (self.bytes(tokens), self.0.limit);
+    fn needed(&self, want: Want) -> u64 {
+        self.bytes(want.tokens) * u64::from(want.count)
+    }
+
+    fn check(&self, want: Want) -> Result<(), AdmitError> {
+        let Want { tokens, count } = want;
+        if count > self.0.slots {
+            return Err(AdmitError::TooMany { count, slots: self.0.slots });
+        }
+        let (needed, limit) = (self.needed(want), self.0.limit);
         if tokens <= self.0.context && needed <= limit {
             return Ok(());
         }
         Err(AdmitError::TooLarge { tokens, needed, limit_tokens: self.0.context, limit })
     }
 
-    fn enqueue(&self, tokens: u32) -> Result<(u64, oneshot::Receiver<Permit>), AdmitError> {
+    /// Takes what is free now, if nobody waits for it.
+    fn try_take(&self, want: Want) -> Result<(), AdmitError> {
+        self.check(want)?;
+        let mut state = self.open()?;
+        if state.waiting.is_empty() && self.take(&mut state, want) {
+            return Ok(());
+        }
+        Err(self.busy(&state, want))
+    }
+
+    fn enqueue(&self, want: Want) -> Result<(u64, oneshot::Receiver<Vec<Permit>>), AdmitError> {
         let mut state = self.open()?;
         if state.waiting.len() >= self.0.queue {
-            return Err(self.busy(&state, tokens));
+            return Err(self.busy(&state, want));
         }
         let (answer, granted) = oneshot::channel();
         let ticket = state.tickets;
         state.tickets += 1;
-        state.waiting.push_back(Waiter { ticket, tokens, answer });
+        state.waiting.push_back(Waiter { ticket, want, answer });
         drop(state);
         // What was freed between the failed try and now woke nobody.
         self.grant();
@@ -155,23 +190,23 @@ impl Budget {
     fn grant(&self) {
         loop {
             let mut state = self.state();
-            let Some(tokens) = state.waiting.front().map(|waiter| waiter.tokens) else { return };
-            if !self.take(&mut state, tokens) {
+            let Some(want) = state.waiting.front().map(|waiter| waiter.want) else { return };
+            if !self.take(&mut state, want) {
                 return;
             }
             let waiter = state.waiting.pop_front();
             drop(state);
-            let permit = self.permit(tokens);
-            // A waiter that left hands its permit back, which frees it for the next one.
-            drop(waiter.map(|waiter| waiter.answer.send(permit)));
+            let permits = self.permits(want);
+            // A waiter that left hands its permits back, which frees them for the next one.
+            drop(waiter.map(|waiter| waiter.answer.send(permits)));
         }
     }
 
-    fn take(&self, state: &mut State, tokens: u32) -> bool {
-        let bytes = self.bytes(tokens);
-        let fits = state.slots < self.0.slots && state.reserved + bytes <= self.0.limit;
+    fn take(&self, state: &mut State, want: Want) -> bool {
+        let bytes = self.needed(want);
+        let fits = state.slots + want.count <= self.0.slots && state.reserved + bytes <= self.0.limit;
         if fits {
-            state.slots += 1;
+            state.slots += want.count;
             state.reserved += bytes;
         }
         fits
@@ -181,9 +216,13 @@ impl Budget {
         Permit { budget: self.clone(), tokens }
     }
 
-    fn busy(&self, state: &State, tokens: u32) -> AdmitError {
+    fn permits(&self, want: Want) -> Vec<Permit> {
+        (0..want.count).map(|_| self.permit(want.tokens)).collect()
+    }
+
+    fn busy(&self, state: &State, want: Want) -> AdmitError {
         AdmitError::QueueFull {
-            needed: self.bytes(tokens),
+            needed: self.needed(want),
             free: self.0.limit - state.reserved,
             limit: self.0.limit,
             slots_free: self.0.slots - state.slots,

@@ -109,3 +109,30 @@ fn a_closed_budget_refuses_everybody() {
     assert!(matches!(poll(waiting.as_mut()), Poll::Ready(Err(AdmitError::Unloaded))));
     assert_eq!(budget.try_reserve(1).unwrap_err(), AdmitError::Unloaded);
 }
+
+#[test]
+fn several_come_together_or_not_at_all() {
+    let budget = budget();
+    let many = AdmitError::TooMany { count: 4, slots: 3 };
+    assert!(matches!(poll(pin!(budget.reserve_all(1, 4))), Poll::Ready(Err(error)) if error == many));
+    let large = AdmitError::TooLarge { tokens: 40, needed: 1200, limit_tokens: 80, limit: 1000 };
+    assert!(matches!(poll(pin!(budget.reserve_all(40, 3))), Poll::Ready(Err(error)) if error == large));
+    let held = budget.try_reserve(20).unwrap();
+    let (mut three, mut two) = (pin!(budget.reserve_all(10, 3)), pin!(budget.reserve_all(10, 2)));
+    // Two slots are free, and none of them is taken by halves.
+    assert!(poll(three.as_mut()).is_pending());
+    assert!(poll(two.as_mut()).is_pending());
+    assert_eq!((budget.waiting(), budget.reserved()), (2, 200));
+    drop(held);
+    let Poll::Ready(Ok(permits)) = poll(three.as_mut()) else { panic!("three slots are free") };
+    assert_eq!((permits.len(), budget.reserved()), (3, 300));
+    assert!(poll(two.as_mut()).is_pending());
+    // Each permit is given back by itself.
+    let mut permits = permits.into_iter();
+    drop(permits.next());
+    assert!(poll(two.as_mut()).is_pending());
+    drop(permits.next());
+    assert!(matches!(poll(two.as_mut()), Poll::Ready(Ok(permits)) if permits.len() == 2));
+    drop(permits);
+    assert_eq!(budget.reserved(), 0);
+}

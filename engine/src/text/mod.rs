@@ -12,6 +12,8 @@ mod certificate;
 mod stream;
 mod stops;
 mod tool_calls;
+mod thinking;
+mod answer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,11 +23,13 @@ use segments::SegmentMemo;
 use tokenizer::Tokenizer;
 use wire::Understood;
 
+pub use answer::AnswerReader;
 pub use certificate::{Certificate, Divergence, Reasoning, Shape, Stability};
 pub use error::{EncodeError, TemplateError, TextError};
 pub use stops::{Scanned, StopScanner};
 pub use stream::TextStream;
 pub use template::{Prompt, TemplateMessage, Templates};
+pub use thinking::ThinkingFormat;
 pub use tool_calls::{Piece, ToolCallFormat, ToolCallParser};
 
 /// Tokenizer, chat template and tool-call format of a model folder. Shared by all requests; no method waits.
@@ -36,6 +40,7 @@ pub struct Text {
     /// What the template understands without tools, and with them.
     understood: [Understood; 2],
     tool_calls: Option<ToolCallFormat>,
+    thinking: Option<ThinkingFormat>,
 }
 
 impl Text {
@@ -51,7 +56,8 @@ impl Text {
             reason: e.to_string(),
         })?;
         let tool_calls = tool_calls::detect(&templates);
-        Ok(Self { tokenizer, segments, templates, understood, tool_calls })
+        let thinking = thinking::detect(&templates);
+        Ok(Self { tokenizer, segments, templates, understood, tool_calls, thinking })
     }
 
     /// Renders a conversation of OpenAI's message shapes into the model's prompt. What the template does not
@@ -131,10 +137,12 @@ impl Text {
         self.tokenizer.decode(ids, skip_special)
     }
 
-    /// Turns ids into text one by one. `skip_special` leaves special tokens out, save those that mark tool calls.
+    /// Turns ids into text one by one. `skip_special` leaves special tokens out, save those that mark tool calls and
+    /// thoughts.
     pub fn decoder(&self, skip_special: bool) -> TextStream {
-        let marks = self.tool_calls.map(ToolCallFormat::marks);
-        let shown = marks.iter().flatten().filter_map(|mark| self.tokenizer.added_token(mark)).collect();
+        let calls = self.tool_calls.iter().flat_map(|format| format.marks());
+        let thoughts = self.thinking.iter().flat_map(|format| [format.opening(), format.closing()]);
+        let shown = calls.chain(thoughts).filter_map(|mark| self.tokenizer.added_token(mark)).collect();
         TextStream::new(self.tokenizer.clone(), skip_special, shown)
     }
 
@@ -167,6 +175,11 @@ impl Text {
     /// How this model writes tool calls, where its template tells.
     pub fn tool_calls(&self) -> Option<ToolCallFormat> {
         self.tool_calls
+    }
+
+    /// Between which marks this model thinks before it answers, where its template tells.
+    pub fn thinking(&self) -> Option<ThinkingFormat> {
+        self.thinking
     }
 }
 

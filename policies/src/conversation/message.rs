@@ -140,7 +140,8 @@ impl Message {
     }
 
     /// The place in the client's history; none for a message that a policy made.
-    pub(crate) fn slot(&self) -> Option<usize> {
+    #[must_use]
+    pub fn slot(&self) -> Option<usize> {
         self.inner.slot
     }
 

@@ -10,13 +10,15 @@ use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 /// A byte range of a JSON text.
-pub(crate) type Span = Range<usize>;
+pub type Span = Range<usize>;
 
 /// One member of an object: the raw key (quotes included) and the raw value.
 #[derive(Debug, Clone)]
-pub(crate) struct Field {
-    pub(crate) key: Span,
-    pub(crate) value: Span,
+pub struct Field {
+    /// The key, quotes included.
+    pub key: Span,
+    /// The value.
+    pub value: Span,
 }
 
 /// The outline of a chat request body.
@@ -45,7 +47,8 @@ pub(crate) fn outline(body: &str) -> Result<Outline, serde_json::Error> {
 }
 
 /// The members of an object, or none where the text is not an object.
-pub(crate) fn members(object: &str) -> Option<Vec<Field>> {
+#[must_use]
+pub fn members(object: &str) -> Option<Vec<Field>> {
     if !object.starts_with('{') {
         return None;
     }
@@ -53,7 +56,8 @@ pub(crate) fn members(object: &str) -> Option<Vec<Field>> {
 }
 
 /// The elements of an array, or none where the text is not an array.
-pub(crate) fn elements(array: &str) -> Option<Vec<Span>> {
+#[must_use]
+pub fn elements(array: &str) -> Option<Vec<Span>> {
     if !array.starts_with('[') {
         return None;
     }
@@ -62,12 +66,14 @@ pub(crate) fn elements(array: &str) -> Option<Vec<Span>> {
 }
 
 /// The last member of that name: readers of JSON keep the last of duplicates.
-pub(crate) fn last<'f>(text: &str, fields: &'f [Field], name: &str) -> Option<&'f Field> {
+#[must_use]
+pub fn last<'f>(text: &str, fields: &'f [Field], name: &str) -> Option<&'f Field> {
     fields.iter().rev().find(|field| key_is(&text[field.key.clone()], name))
 }
 
 /// Whether a raw key spells this name; escapes in keys are honoured.
-pub(crate) fn key_is(raw: &str, name: &str) -> bool {
+#[must_use]
+pub fn key_is(raw: &str, name: &str) -> bool {
     let plain = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match plain {
         Some(plain) if !plain.contains('\\') => plain == name,
@@ -77,15 +83,17 @@ pub(crate) fn key_is(raw: &str, name: &str) -> bool {
 
 /// A JSON string as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Decoded {
-    pub(crate) text: String,
+pub struct Decoded {
+    /// The text; lone surrogates are U+FFFD.
+    pub text: String,
     /// False where the string holds lone surrogates, which no Rust string can: reading it is fine, writing it
     /// back would change it.
-    pub(crate) exact: bool,
+    pub exact: bool,
 }
 
 /// Decodes a raw JSON string; none where the text is not a string.
-pub(crate) fn decode(raw: &str) -> Option<Decoded> {
+#[must_use]
+pub fn decode(raw: &str) -> Option<Decoded> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
         return Some(Decoded { text: inner.to_owned(), exact: true });
@@ -98,7 +106,8 @@ pub(crate) fn decode(raw: &str) -> Option<Decoded> {
 }
 
 /// A text as a JSON string.
-pub(crate) fn encode(text: &str) -> String {
+#[must_use]
+pub fn encode(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -12,6 +12,16 @@ pub enum Dialect {
     Openai,
 }
 
+impl Dialect {
+    /// The name in the configuration, which traces use as the name of the provider too.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+        }
+    }
+}
+
 /// Whether a policy's edits are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

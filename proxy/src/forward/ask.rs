@@ -75,15 +75,13 @@ impl HttpUpstream {
                 return Err(failure);
             }
         };
-        let (usage, facts) = (answer.usage.unwrap_or_default(), call.facts());
-        facts.input_tokens = usage.prompt_tokens;
-        facts.output_tokens = usage.completion_tokens;
-        facts.cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        let usage = answer.usage.unwrap_or_default();
+        usage.tell(call.facts());
         call.completed();
         let choice = answer.choices.into_iter().next();
         let cut = choice.as_ref().is_some_and(|choice| choice.finish_reason.as_deref() == Some("length"));
         let text = choice.and_then(|choice| choice.message.content).unwrap_or_default();
-        Ok(Completion { text, tokens: usage.completion_tokens, cut })
+        Ok(Completion { text, tokens: usage.completion, cut })
     }
 
     fn own_request(

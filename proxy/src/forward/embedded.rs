@@ -1,24 +1,37 @@
 //! Runs a call on the embedded engine: token ids in, text and tool calls out.
 
+mod choice;
+
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Response;
-use plimsoll_engine::text::{Piece, StopScanner, Text, TextStream, ToolCallFormat, ToolCallParser};
-use plimsoll_engine::{Event, Finish, Generate, GenerateError, Generation, Logprobs, Tag};
+use plimsoll_engine::text::{AnswerReader, Piece, ToolCallFormat};
+use plimsoll_engine::{Event, Generate, GenerateError, Sampling, Tag};
 use tower::BoxError;
 
 use crate::admit::Run;
 use crate::body::Body;
 use crate::live::Embedded;
 use crate::stamp;
-use crate::stream::{self, Collected, Kind, Likelihood, Reply};
+use crate::stream::openai::{Collected, Completion};
+use crate::stream::{self, Kind, Likelihood, Reply};
 use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation, Said};
 
 use super::EngineFailed;
+use choice::Choice;
 
 /// One step of an answer.
 pub enum Step {
+    /// The engine began to compute.
+    Started {
+        /// Tokens of the prompt.
+        prompt: u64,
+        /// Tokens of the prompt whose KV was there already.
+        cached: u64,
+    },
     /// Something to send.
     Part(Part),
     /// The end.
@@ -28,25 +41,33 @@ pub enum Step {
 /// What one token, or the end of the text, gives to send.
 #[derive(Debug, Default)]
 pub struct Part {
+    /// Which of the answer's choices it belongs to, from 0.
+    pub choice: usize,
     /// The token ids behind it.
     pub tokens: Vec<u32>,
     /// Text and tool calls.
     pub pieces: Vec<Piece>,
     /// How likely the tokens were, where that was asked for.
     pub logprobs: Vec<Likelihood>,
+    /// Why the choice ended, in its last part: `stop` or `length`.
+    pub finished: Option<&'static str>,
 }
 
 /// How an answer ended, and what it took, in tokens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct End {
-    /// `stop` or `length`.
+    /// Why the first choice ended: `stop` or `length`.
     pub finish: &'static str,
-    /// Tokens of the prompt.
+    /// The stop string that ended it.
+    pub stop: Option<String>,
+    /// Tokens of the prompt, which all choices share.
     pub prompt: u64,
     /// Tokens of the prompt whose KV was there already.
     pub cached: u64,
-    /// Tokens generated.
+    /// Tokens generated, by all choices together.
     pub completion: u64,
+    /// Those of them that are thoughts, their marks included; none where the model does not think.
+    pub reasoning: Option<u64>,
 }
 
 /// Starts the generation and answers in the form that was asked for.
@@ -60,9 +81,12 @@ pub(super) async fn forward(run: Run) -> Result<Response<Body>, BoxError> {
     Ok(response)
 }
 
-fn reply(run: &Run) -> Reply {
+fn reply(run: &Run) -> Box<dyn Reply> {
+    if let Some(original) = &run.envelope.original {
+        return original.reply(run);
+    }
     let prefix = if run.kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
-    Reply {
+    Box::new(Completion {
         kind: run.kind,
         id: format!("{prefix}-{}", uuid::Uuid::now_v7().simple()),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -70,115 +94,111 @@ fn reply(run: &Run) -> Reply {
         include_usage: run.options.include_usage,
         logprobs: run.options.logprobs.is_some(),
         prompt_ids: run.options.return_token_ids.then(|| run.prompt.clone()),
-        collected: Collected::default(),
-    }
+        choices: run.permits.iter().map(|_| Collected::default()).collect(),
+    })
 }
 
-/// An answer as it is generated. Dropping it ends the generation and frees its memory.
+/// An answer as it is generated: one choice or several. Dropping it ends the generation and frees its memory.
 pub struct Answer {
-    generation: Option<Generation>,
-    decoder: TextStream,
-    stops: StopScanner,
-    calls: Option<ToolCallParser>,
+    choices: Vec<Choice>,
+    /// The choice that is asked first for its next event, so that all get their turn.
+    turn: usize,
     meter: Meter,
-    text: Arc<Text>,
-    /// Of the token that comes next.
-    logprobs: Option<Logprobs>,
-    /// Why the answer ended; nothing is generated any more.
-    finish: Option<&'static str>,
 }
 
 impl Answer {
     fn start(run: Run) -> Self {
         let meter = Meter::start(&run);
-        let text = run.engine.counter.text.clone();
-        let options = run.options;
-        let calls = text.tool_calls().filter(|_| run.tools && options.tool_calls);
-        let request = Generate {
-            prompt: run.prompt,
-            max_tokens: run.max_tokens,
-            sampling: options.sampling,
-            stop_tokens: options.stop_tokens,
-            ignore_eos: options.ignore_eos,
-            logprobs: options.logprobs,
-            min_tokens: options.min_tokens,
-            grammar: run.grammar,
-            keep_alive: options.keep_alive,
+        let Run { engine, options, prompt, max_tokens, grammar, permits, tools, kind, .. } = run;
+        let text = &engine.counter.text;
+        let calls = text.tool_calls().filter(|_| tools && options.tool_calls);
+        let reader = || match kind {
+            Kind::Chat => text.reader(&prompt, calls.map(ToolCallFormat::parser)),
+            Kind::Text => AnswerReader::plain(),
         };
-        Self {
-            generation: Some(run.engine.engine.generate_tagged(request, run.permit, meter.tag())),
-            decoder: text.decoder(true),
-            stops: text.stops(options.stop),
-            calls: calls.map(ToolCallFormat::parser),
-            meter,
-            text,
-            logprobs: None,
-            finish: None,
+        let held = permits.into_iter().enumerate().map(|(index, permit)| {
+            let seed = options.sampling.seed.map(|seed| seed.wrapping_add(index as u64));
+            let request = Generate {
+                prompt: prompt.clone(),
+                max_tokens,
+                sampling: Sampling { seed, ..options.sampling.clone() },
+                stop_tokens: options.stop_tokens.clone(),
+                ignore_eos: options.ignore_eos,
+                logprobs: options.logprobs,
+                min_tokens: options.min_tokens,
+                grammar: grammar.clone(),
+                keep_alive: options.keep_alive,
+            };
+            Choice::new(index, Box::new((request, permit)), text, options.stop.clone(), reader())
+        });
+        let mut choices: Vec<_> = held.collect();
+        // The others wait for the prompt that the first one computes, and go on from it.
+        if let Some(first) = choices.first_mut() {
+            first.start(&engine.engine, meter.tag());
         }
+        Self { choices, turn: 0, meter }
     }
 
     /// The next step; nothing may be asked after the end or an error.
     pub async fn next(&mut self) -> Result<Step, EngineFailed> {
-        while let Some(generation) = &mut self.generation {
-            match generation.next().await.transpose() {
-                Ok(Some(Event::Started { cached, slot, .. })) => self.meter.started(cached, slot),
-                Ok(Some(Event::Prefilled)) => self.meter.prefilled(),
-                Ok(Some(Event::Logprobs(logprobs))) => self.logprobs = Some(logprobs),
-                Ok(Some(Event::Token(token))) => return Ok(Step::Part(self.token(token))),
-                Ok(Some(Event::Done { reason, .. })) => return Ok(Step::Part(self.done(reason))),
-                Ok(None) => return Err(self.failed(GenerateError::Gone)),
+        while let Some((index, event)) = self.event().await {
+            let choice = &mut self.choices[index];
+            let part = match event {
+                Ok(Event::Started { cached, slot, .. }) => {
+                    self.meter.started(index, cached, slot);
+                    if index > 0 {
+                        continue;
+                    }
+                    return Ok(Step::Started { prompt: self.meter.prompt, cached: self.meter.cached });
+                }
+                Ok(Event::Prefilled) => {
+                    self.meter.prefilled(index);
+                    self.start_others();
+                    continue;
+                }
+                Ok(Event::Logprobs(logprobs)) => {
+                    choice.likely(logprobs);
+                    continue;
+                }
+                Ok(Event::Token(token)) => {
+                    self.meter.token();
+                    choice.token(token)
+                }
+                Ok(Event::Done { reason, .. }) => choice.done(reason),
                 Err(error) => return Err(self.failed(error)),
+            };
+            if part.finished.is_some() {
+                self.start_others();
             }
+            self.meter.said(&part);
+            return Ok(Step::Part(part));
         }
-        Ok(Step::End(self.meter.end(self.finish.unwrap_or("stop"))))
+        Ok(Step::End(self.meter.end(&self.choices)))
     }
 
-    fn token(&mut self, token: u32) -> Part {
-        self.meter.token();
-        let text = self.decoder.push(token).unwrap_or_default();
-        let scanned = self.stops.push(&text);
-        let mut pieces = self.pieces(scanned.text);
-        if scanned.stop.is_some() {
-            self.finish("stop");
-            pieces.extend(self.last_pieces());
+    /// The next event of any choice; none where all have ended.
+    async fn event(&mut self) -> Option<(usize, Result<Event, GenerateError>)> {
+        poll_fn(|cx| {
+            let count = self.choices.len();
+            for index in (self.turn..self.turn + count).map(|place| place % count) {
+                if let Poll::Ready(event) = self.choices[index].poll(cx) {
+                    self.turn = index + 1;
+                    return Poll::Ready(Some((index, event)));
+                }
+            }
+            if self.choices.iter().any(Choice::is_running) { Poll::Pending } else { Poll::Ready(None) }
+        })
+        .await
+    }
+
+    fn start_others(&mut self) {
+        for choice in self.choices.iter_mut().skip(1) {
+            choice.start(&self.meter.engine.engine, self.meter.tag());
         }
-        self.meter.said(&pieces);
-        let told = self.logprobs.take().map(|told| Likelihood::new(&told, &self.text));
-        Part { tokens: vec![token], pieces, logprobs: told.into_iter().collect() }
-    }
-
-    /// The model is done: what was held back goes out.
-    fn done(&mut self, reason: Finish) -> Part {
-        self.finish(if reason == Finish::Length { "length" } else { "stop" });
-        let rest = self.decoder.finish().unwrap_or_default();
-        let mut text = self.stops.push(&rest).text;
-        text.push_str(&self.stops.finish());
-        let mut pieces = self.pieces(text);
-        pieces.extend(self.last_pieces());
-        self.meter.said(&pieces);
-        Part { pieces, ..Part::default() }
-    }
-
-    fn pieces(&mut self, text: String) -> Vec<Piece> {
-        match &mut self.calls {
-            _ if text.is_empty() => Vec::new(),
-            Some(calls) => calls.push(&text),
-            None => vec![Piece::Text(text)],
-        }
-    }
-
-    fn last_pieces(&mut self) -> Vec<Piece> {
-        self.calls.as_mut().map(ToolCallParser::finish).unwrap_or_default()
-    }
-
-    /// Frees the slot before the client has read the end.
-    fn finish(&mut self, reason: &'static str) {
-        self.finish = Some(reason);
-        self.generation = None;
     }
 
     fn failed(&mut self, error: GenerateError) -> EngineFailed {
-        self.generation = None;
+        self.choices.clear();
         self.meter.failed();
         error.into()
     }
@@ -194,8 +214,10 @@ struct Meter {
     cached: u64,
     completion: u64,
     memory: MemoryFacts,
-    /// The answer, where it is wanted for the trace.
-    said: Option<Said>,
+    /// The choices, where they are wanted for the trace.
+    said: Vec<Said>,
+    /// How many choices there are.
+    choices: u64,
 }
 
 impl Meter {
@@ -211,8 +233,9 @@ impl Meter {
             settings: run.options.settings(run.max_tokens),
         });
         span.facts().predicted_tokens = Some(run.resident.into());
-        let said = span.captures().then(Said::default);
-        if let Some(conversation) = run.chat.as_ref().filter(|_| said.is_some()) {
+        let captured = run.permits.iter().filter(|_| span.captures());
+        let said: Vec<_> = captured.map(|_| Said::default()).collect();
+        if let Some(conversation) = run.chat.as_ref().filter(|_| !said.is_empty()) {
             span.sent(conversation.messages());
         }
         let reading = run.engine.engine.memory();
@@ -234,6 +257,7 @@ impl Meter {
             completion: 0,
             memory,
             said,
+            choices: run.permits.len() as u64,
         }
     }
 
@@ -243,11 +267,15 @@ impl Meter {
         Some(Arc::new(call))
     }
 
-    fn said(&mut self, pieces: &[Piece]) {
-        let Some(said) = &mut self.said else { return };
-        for piece in pieces {
+    fn said(&mut self, part: &Part) {
+        let Some(said) = self.said.get_mut(part.choice) else { return };
+        if let Some(reason) = part.finished {
+            said.finish(reason);
+        }
+        for piece in &part.pieces {
             match piece {
                 Piece::Text(text) => said.text(text),
+                Piece::Thinking(thoughts) => said.thoughts(thoughts),
                 Piece::CallStart { index, name } => said.call(*index, name, ""),
                 Piece::CallArguments { index, json_fragment } => said.call(*index, "", json_fragment),
                 Piece::CallEnd { .. } => {}
@@ -255,17 +283,21 @@ impl Meter {
         }
     }
 
-    fn started(&mut self, cached: u32, slot: u32) {
+    /// What the first choice finds and computes is what the prompt took: the others begin with it.
+    fn started(&mut self, choice: usize, cached: u32, slot: u32) {
+        self.engine.slots.started(slot, &self.request, u64::from(cached), self.prompt);
+        if choice > 0 {
+            return;
+        }
         self.cached = u64::from(cached);
-        self.engine.slots.started(slot, &self.request, self.cached, self.prompt);
         if let Some(span) = &mut self.span {
             span.prefill(self.cached, self.prompt.saturating_sub(self.cached));
         }
     }
 
-    fn prefilled(&mut self) {
+    fn prefilled(&mut self, choice: usize) {
         self.look();
-        if let Some(span) = &mut self.span {
+        if let Some(span) = self.span.as_mut().filter(|_| choice == 0) {
             span.prefilled();
         }
     }
@@ -287,24 +319,31 @@ impl Meter {
         self.memory.process_rss = Some(reading.process_rss);
     }
 
-    fn end(&mut self, finish: &'static str) -> End {
+    fn end(&mut self, choices: &[Choice]) -> End {
         self.look();
         if let Some(mut span) = self.span.take() {
-            if let Some(said) = &mut self.said {
-                said.finish(finish);
-                span.said(said);
-            }
+            span.said(&self.said);
             let facts = span.facts();
-            facts.finish_reasons = vec![finish.to_owned()];
+            facts.finish_reasons = choices.iter().map(|choice| choice.finish().to_owned()).collect();
             facts.response_model = Some(self.engine.name.clone());
             facts.input_tokens = Some(self.prompt);
             facts.memory = Some(self.memory);
             if let Some(kv) = &mut facts.kv {
-                kv.bytes = (self.prompt + self.completion) * self.engine.engine.model().kv_bytes_per_token;
+                let tokens = self.prompt * self.choices + self.completion;
+                kv.bytes = tokens * self.engine.engine.model().kv_bytes_per_token;
             }
             span.completed();
         }
-        End { finish, prompt: self.prompt, cached: self.cached, completion: self.completion }
+        let first = choices.first();
+        let reasoning = choices.iter().filter_map(Choice::reasoning).reduce(|sum, more| sum + more);
+        End {
+            finish: first.map_or("stop", Choice::finish),
+            stop: first.and_then(Choice::stop).map(str::to_owned),
+            prompt: self.prompt,
+            cached: self.cached,
+            completion: self.completion,
+            reasoning,
+        }
     }
 
     fn failed(&mut self) {

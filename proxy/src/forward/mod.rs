@@ -1,6 +1,7 @@
 //! Runs an admitted call on the embedded engine, or forwards it to an HTTP upstream.
 
 pub(crate) mod ask;
+mod count;
 mod embedded;
 mod headers;
 mod models;
@@ -22,6 +23,7 @@ use crate::{inquiry, kept};
 pub use embedded::{Answer, End, Part, Step};
 pub use models::NoSuchModel;
 pub use upstream::UpstreamError;
+pub use usage::{Seen, Usage, last_of};
 
 /// The work failed.
 #[derive(Debug, Error)]
@@ -38,6 +40,7 @@ pub async fn forward(mut admitted: Admitted) -> Result<Response<Body>, BoxError>
         Admitted::Run(run) => embedded::forward(run).await?,
         Admitted::Send(sending) => upstream::forward(sending).await?,
         Admitted::Save(saving) => kept::save(saving).await?,
+        Admitted::Count(counting) => count::answer(&counting)?,
         Admitted::Kept(kept, caller, wanted) => kept::answer(kept, caller, wanted).await?,
         Admitted::Tell(live, asked) => inquiry::answer(live, asked).await?,
         Admitted::Models(live, id) => models::answer(&live, id.as_deref())?,

@@ -1,5 +1,6 @@
 //! Forwards a call to an HTTP upstream: the original bytes where nothing was changed, a stream passed on as it comes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,10 +22,11 @@ use tower::{BoxError, ServiceBuilder};
 
 use super::headers::{bearer, join_cookies, strip_hop_by_hop};
 use super::unasked::without_usage;
-use super::usage::Tail;
+use super::usage::Seen;
 use crate::admit::Sending;
 use crate::body::{Body, BrokenOff, Observe, full, impatient, observed, paused};
 use crate::config;
+use crate::dialect::{Dialect, Original};
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
 use crate::stamp;
 use crate::telemetry::{ChatRequest, ChatSpan, Operation, Said, Settings};
@@ -157,6 +159,7 @@ impl HttpUpstream {
         &self,
         head: Parts,
         outgoing: Outgoing,
+        original: Option<&dyn Original>,
         trace: impl FnOnce(&mut HeaderMap),
     ) -> Result<Request<Body>, http::Error> {
         let uri = self.uri(head.uri.path_and_query())?;
@@ -177,11 +180,21 @@ impl HttpUpstream {
         trace(&mut headers);
         let body = match outgoing {
             Outgoing::Raw(body) => body,
-            Outgoing::Chat(chat) => chat_body(chat, &mut headers),
+            Outgoing::Chat(chat) => chat_body(chat, original, &mut headers),
         };
         let mut request = Request::builder().method(head.method).uri(uri).body(body)?;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// Whether the server has a dialect's paths.
+    pub fn speaks(&self, dialect: Dialect) -> bool {
+        self.settings.dialect == dialect.server()
+    }
+
+    /// The upstream's name, and its dialect as the configuration spells it.
+    pub fn name_and_dialect(&self) -> (&str, &'static str) {
+        (&self.name, self.settings.dialect.as_str())
     }
 
     /// The upstream's address with the caller's path appended.
@@ -202,12 +215,15 @@ impl HttpUpstream {
         base.host().map(|host| (host, port))
     }
 
-    /// A chat's span; what is passed on unread has none.
+    /// A chat's span; what is passed on unread has none, and what is only counted.
     fn span(&self, sending: &Sending) -> Option<ChatSpan> {
         let Outgoing::Chat(chat) = &sending.outgoing else { return None };
+        if sending.envelope.api.counts() {
+            return None;
+        }
         let mut span = sending.envelope.record.chat(&ChatRequest {
             operation: Operation::Chat,
-            provider: "openai",
+            provider: self.settings.dialect.as_str(),
             model: chat.model.as_deref().unwrap_or("unknown"),
             server: self.address(),
             stream: chat.conversation.field("stream") == Some("true"),
@@ -238,7 +254,7 @@ impl HttpUpstream {
         strip_hop_by_hop(&mut head.headers);
         head.headers.extend(way.stamps);
         let body = impatient(body.map_err(BrokenOff::new).boxed_unsync(), self.settings.timeouts.idle);
-        let mut body = observed(body, Watch::new(way.span));
+        let mut body = observed(body, way.watch);
         if way.usage_asked && is_event_stream(&head.headers) {
             head.headers.remove(header::CONTENT_LENGTH);
             body = without_usage(body);
@@ -251,8 +267,8 @@ impl HttpUpstream {
 struct Way {
     /// Headers for the client.
     stamps: HeaderMap,
-    /// The call's span.
-    span: Option<ChatSpan>,
+    /// What reads it as it passes.
+    watch: Watch,
     /// Whether we asked for usage and the client did not.
     usage_asked: bool,
 }
@@ -269,13 +285,14 @@ pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> 
     let stamps = stamp::stamp(&sending.envelope, sending.report.as_ref());
     let upstream = sending.upstream.clone();
     let mut span = upstream.span(&sending);
-    let Sending { envelope: Envelope { mut head, record, .. }, mut outgoing, .. } = sending;
-    let usage_asked = upstream.ask_usage(&mut head, &mut outgoing);
+    let Sending { envelope: Envelope { mut head, original, record, .. }, mut outgoing, .. } = sending;
+    // Other dialects' streams tell it unasked.
+    let usage_asked = original.is_none() && upstream.ask_usage(&mut head, &mut outgoing);
     let trace = |headers: &mut HeaderMap| match &span {
         Some(span) => span.inject(headers),
         None => record.inject(headers),
     };
-    let request = upstream.request(head, outgoing, trace)?;
+    let request = upstream.request(head, outgoing, original.as_deref(), trace)?;
     let response = match upstream.send(request).await {
         Ok(response) => response,
         Err(error) => {
@@ -286,17 +303,20 @@ pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> 
     if !response.status().is_success() {
         fail(span.take(), "upstream_status");
     }
-    Ok(upstream.pass_back(response, Way { stamps, span, usage_asked }))
+    Ok(upstream.pass_back(response, Way { stamps, watch: Watch::new(span, original), usage_asked }))
 }
 
 /// What the policy left alone goes out in its original, still encoded, bytes.
-fn chat_body(chat: Chat, headers: &mut HeaderMap) -> Body {
+fn chat_body(chat: Chat, original: Option<&dyn Original>, headers: &mut HeaderMap) -> Body {
     if !chat.conversation.is_changed() {
         return full(chat.payload.original);
     }
     headers.remove(header::CONTENT_ENCODING);
     headers.remove(header::CONTENT_LENGTH);
-    full(chat.conversation.to_json().as_bytes().to_vec())
+    match original {
+        Some(original) => full(original.write(&chat.conversation)),
+        None => full(chat.conversation.to_json().as_bytes().to_vec()),
+    }
 }
 
 /// The generation settings that a body names, for the trace.
@@ -323,7 +343,9 @@ pub(super) fn fail(span: Option<ChatSpan>, code: &'static str) {
 
 /// Reads the usage of an answer as it passes.
 struct Watch {
-    tail: Tail,
+    seen: Seen,
+    /// What the request was, where it was of another dialect than OpenAI's.
+    original: Option<Arc<dyn Original>>,
     /// The whole answer, where it is wanted for the trace.
     whole: Option<Vec<u8>>,
     span: Option<ChatSpan>,
@@ -333,9 +355,9 @@ struct Watch {
 const WHOLE: usize = 4 * 1024 * 1024;
 
 impl Watch {
-    fn new(span: Option<ChatSpan>) -> Self {
+    fn new(span: Option<ChatSpan>, original: Option<Arc<dyn Original>>) -> Self {
         let wanted = span.as_ref().is_some_and(ChatSpan::captures);
-        Self { tail: Tail::default(), whole: wanted.then(Vec::new), span }
+        Self { seen: Seen::default(), original, whole: wanted.then(Vec::new), span }
     }
 }
 
@@ -343,7 +365,7 @@ impl Observe for Watch {
     fn data(&mut self, piece: &Bytes) {
         if let Some(span) = &mut self.span {
             span.token();
-            self.tail.see(piece);
+            self.seen.see(piece);
             if let Some(whole) = self.whole.as_mut().filter(|whole| whole.len() < WHOLE) {
                 whole.extend_from_slice(piece);
             }
@@ -352,16 +374,19 @@ impl Observe for Watch {
 
     fn ended(&mut self) {
         let Some(mut span) = self.span.take() else { return };
-        if let Some(usage) = self.tail.usage() {
-            let facts = span.facts();
-            facts.input_tokens = usage.prompt_tokens;
-            facts.output_tokens = usage.completion_tokens;
-            facts.cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
-        }
+        let usage = match &self.original {
+            Some(original) => original.usage(&self.seen),
+            None => self.seen.usage(),
+        };
+        usage.unwrap_or_default().tell(span.facts());
         if let Some(whole) = self.whole.take() {
             let mut said = Said::default();
-            said.read(&String::from_utf8_lossy(&whole));
-            span.said(&said);
+            let whole = String::from_utf8_lossy(&whole);
+            match &self.original {
+                Some(original) => original.said(&whole, &mut said),
+                None => said.read(&whole),
+            }
+            span.said(&[said]);
         }
         span.completed();
     }

@@ -1,10 +1,14 @@
 //! Chat completions in OpenAI's shape.
 
+use std::sync::Arc;
+
 use plimsoll_policies::{Conversation, Message, ParseError, Role};
 use thiserror::Error;
 
 use crate::body::Payload;
 use crate::cut::cut;
+use crate::dialect::{DialectError, Original, Translated};
+use crate::identify::Identified;
 
 /// A chat request over its original bytes.
 pub struct Chat {
@@ -26,10 +30,22 @@ pub struct MessageError {
     pub message: String,
 }
 
-/// Reads the conversation out of a decoded body.
-pub(super) fn conversation(payload: &Payload) -> Result<Conversation, ParseError> {
+/// What was read of a body.
+pub(super) struct Read {
+    /// The conversation in it, in OpenAI's form.
+    pub(super) conversation: Conversation,
+    /// What it was, where that is another dialect's.
+    pub(super) original: Option<Arc<dyn Original>>,
+}
+
+/// Reads the conversation out of a decoded body; one of another dialect is translated.
+pub(super) fn read(request: &Identified, payload: &Payload) -> Result<Read, DialectError> {
     let text = std::str::from_utf8(&payload.decoded).map_err(ParseError::not_utf8)?;
-    Conversation::parse_chat(text.into())
+    let (json, original) = match request.dialect.translate(request.api, text)? {
+        Some(Translated { json, original }) => (json, Some(original)),
+        None => (text.into(), None),
+    };
+    Ok(Read { conversation: Conversation::parse_chat(json)?, original })
 }
 
 /// The model a body names.

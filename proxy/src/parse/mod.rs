@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::body::{Body, BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::cut::cut;
+use crate::dialect::{DialectError, Original};
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Next;
 use crate::identify::{Api, Identified};
@@ -22,6 +23,7 @@ use crate::kept::{self, KeptError, RESUME, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
 use crate::telemetry::RequestSpan;
 
+use chat::Read;
 pub use chat::{Chat, MessageError};
 pub use completion::Prompt;
 pub use options::{OptionError, Options};
@@ -42,6 +44,10 @@ pub struct Call {
 pub struct Envelope {
     /// Method, URL and headers as they came.
     pub head: Parts,
+    /// The API it speaks.
+    pub api: Api,
+    /// What it was before it was translated; none where it speaks OpenAI's dialect or was not read.
+    pub original: Option<Arc<dyn Original>>,
     /// The one route that answers it.
     pub route: Arc<Route>,
     /// What the route's policy may do with this request.
@@ -82,6 +88,13 @@ pub enum Work {
         /// The conversation.
         chat: Chat,
     },
+    /// The tokens of a conversation, as the policy would send it.
+    Count {
+        /// The engine that would run it.
+        engine: Arc<Embedded>,
+        /// The conversation.
+        chat: Chat,
+    },
     /// Something that is kept for the caller.
     Kept {
         /// What is wanted.
@@ -118,6 +131,7 @@ impl Work {
         match self {
             Self::Generate { input: Input::Chat(chat), .. }
             | Self::Send { outgoing: Outgoing::Chat(chat), .. }
+            | Self::Count { chat, .. }
             | Self::Save { chat, .. } => Some(chat),
             _ => None,
         }
@@ -128,6 +142,7 @@ impl Work {
         match self {
             Self::Generate { input: Input::Chat(chat), .. }
             | Self::Send { outgoing: Outgoing::Chat(chat), .. }
+            | Self::Count { chat, .. }
             | Self::Save { chat, .. } => Some(chat),
             _ => None,
         }
@@ -143,6 +158,22 @@ pub enum CallError {
     /// Not JSON, or not a chat request.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// Not a request of its dialect.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
+    /// The server that its route leads to speaks another dialect.
+    #[error(
+        "the upstream `{upstream}` speaks `{its}`, and this request is of `{dialect}`: send it in that dialect, or give \
+         the upstream's own by `upstreams.{upstream}.dialect`"
+    )]
+    OtherDialect {
+        /// The upstream's name.
+        upstream: String,
+        /// Its dialect.
+        its: &'static str,
+        /// The request's.
+        dialect: &'static str,
+    },
     /// A field of a completion request is missing or of the wrong form.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -172,6 +203,12 @@ pub enum CallError {
          leave the header out or send a chat"
     )]
     ResumesNothing,
+    /// A checkpoint is named by a chat of a dialect that checkpoints are not kept in.
+    #[error(
+        "`{RESUME}` goes before a chat of this dialect on the embedded engine alone: leave the header out, or send \
+         the chat to `/v1/chat/completions`"
+    )]
+    ResumesElsewhere,
     /// The path is not part of any API of the embedded engine.
     #[error("unknown request URL: {method} {path}")]
     UnknownUrl {
@@ -202,6 +239,7 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         Api::SaveCheckpoint if !saves => without_body(request),
         Api::Inquiry(inquiry) => ask(request, inquiry).await,
         Api::ChatCompletions | Api::SaveCheckpoint | Api::Completions => {
+            request.record.record().dialect = Some(request.dialect.as_str());
             let payload = body(&mut request).await?;
             if request.api == Api::Completions {
                 completion(request, payload)
@@ -243,8 +281,8 @@ async fn ask(mut request: Identified, inquiry: Inquiry) -> Result<Call, CallErro
 }
 
 async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, CallError> {
-    let mut conversation = match chat::conversation(&payload) {
-        Ok(conversation) => conversation,
+    let Read { mut conversation, original } = match chat::read(&request, &payload) {
+        Ok(read) => read,
         Err(error) => return unparsable(request, payload, error),
     };
     let found = kept::resume(&mut request.head, &request.live.kept, &conversation).await?;
@@ -257,53 +295,101 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     let mode = mode(&request.head, &route);
     let mut how = None;
     let saves = request.api == Api::SaveCheckpoint;
+    let chat = Chat { payload, conversation, model };
     let work = match &route.upstream.kind {
-        Kind::Http(_) if saves => Work::Save { engine: None, chat: Chat { payload, conversation, model } },
-        Kind::Http(upstream) => {
-            let upstream = upstream.clone();
-            let outgoing = match mode {
-                Mode::Off => Outgoing::Raw(full(payload.original)),
-                _ => Outgoing::Chat(Chat { payload, conversation, model }),
-            };
-            Work::Send { upstream, outgoing }
-        }
+        Kind::Http(_) if saves => Work::Save { engine: None, chat },
+        Kind::Http(_) if original.is_some() && resumed.is_some() => return Err(CallError::ResumesElsewhere),
+        Kind::Http(upstream) => send(&request, upstream, mode, chat)?,
         Kind::Engine(engine) => {
-            check_model(&request.live, engine, &route, model.as_deref())?;
-            chat::check_messages(&conversation)?;
-            chat::check_tools(&conversation)?;
-            chat::check_kwargs(&conversation)?;
-            let options = Options::read(conversation.fields(), engine.sampling())?;
+            check_model(&request.live, engine, &route, chat.model.as_deref())?;
+            let run = run(request.api, engine, chat);
+            let run = run.map_err(|error| placed(error, original.as_deref()))?;
             if let Some(resumed) = &resumed {
                 how = Some(resumed.restore(engine).await);
             }
-            let (engine, chat) = (engine.clone(), Chat { payload, conversation, model });
-            if saves {
-                Work::Save { engine: Some(engine), chat }
-            } else {
-                Work::Generate { engine, input: Input::Chat(chat), options }
-            }
+            run
         }
     };
     let mut call = call(request, route, mode, work);
-    call.envelope.resumed = how;
+    (call.envelope.resumed, call.envelope.original) = (how, original);
     Ok(call)
 }
 
+/// Where no policy runs the bytes are the server's to judge; a policy acts in the server's own dialect alone.
+fn send(
+    request: &Identified,
+    upstream: &Arc<HttpUpstream>,
+    mode: Mode,
+    chat: Chat,
+) -> Result<Work, CallError> {
+    let outgoing = match mode {
+        Mode::Off => Outgoing::Raw(full(chat.payload.original)),
+        _ if upstream.speaks(request.dialect) => Outgoing::Chat(chat),
+        _ => {
+            let (upstream, its) = upstream.name_and_dialect();
+            return Err(CallError::OtherDialect {
+                upstream: upstream.to_owned(),
+                its,
+                dialect: request.dialect.as_str(),
+            });
+        }
+    };
+    Ok(Work::Send { upstream: upstream.clone(), outgoing })
+}
+
+/// What the embedded engine is to do with a chat.
+fn run(api: Api, engine: &Arc<Embedded>, chat: Chat) -> Result<Work, CallError> {
+    chat::check_messages(&chat.conversation)?;
+    chat::check_tools(&chat.conversation)?;
+    chat::check_kwargs(&chat.conversation)?;
+    let options = Options::read(chat.conversation.fields(), engine.sampling())?;
+    let engine = engine.clone();
+    Ok(match api {
+        Api::SaveCheckpoint => Work::Save { engine: Some(engine), chat },
+        api if api.counts() => Work::Count { engine, chat },
+        _ => Work::Generate { engine, input: Input::Chat(chat), options },
+    })
+}
+
+/// Places are told as the caller's body has them.
+fn placed(error: CallError, original: Option<&dyn Original>) -> CallError {
+    let Some(original) = original else { return error };
+    match error {
+        CallError::Option(OptionError { param, message }) => {
+            let place = original.place(&param);
+            let message = message.replace(&format!("`{param}`"), &format!("`{place}`"));
+            CallError::Option(OptionError { param: place, message })
+        }
+        CallError::Message(MessageError { param, message }) => {
+            CallError::Message(MessageError { param: original.place(&param), message })
+        }
+        error => error,
+    }
+}
+
 /// Bytes that are no chat request: the route says whether its upstream shall judge them.
-fn unparsable(request: Identified, payload: Payload, error: ParseError) -> Result<Call, CallError> {
+fn unparsable(request: Identified, payload: Payload, error: DialectError) -> Result<Call, CallError> {
     let route = choose(&request, None)?;
     if request.head.headers.contains_key(RESUME) {
         return Err(CallError::ResumesNothing);
     }
     match &route.upstream.kind {
         // No upstream knows how to save.
-        _ if request.api == Api::SaveCheckpoint => Err(error.into()),
+        _ if request.api == Api::SaveCheckpoint => Err(told(error)),
         Kind::Http(upstream) if error.is_json() || route.on_unparsable == OnUnparsable::Pass => {
             let work =
                 Work::Send { upstream: upstream.clone(), outgoing: Outgoing::Raw(full(payload.original)) };
             Ok(call(request, route, Mode::Off, work))
         }
-        _ => Err(error.into()),
+        _ => Err(told(error)),
+    }
+}
+
+/// OpenAI's form is told as it always was.
+fn told(error: DialectError) -> CallError {
+    match error {
+        DialectError::Json(error) => error.into(),
+        error => error.into(),
     }
 }
 
@@ -345,9 +431,10 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 
 /// What is kept belongs to no route; the last one takes every request.
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
-    let Identified { head, live, record, candidates, .. } = request;
+    let Identified { head, api, live, record, candidates, .. } = request;
     let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    let envelope = Envelope { head, route, mode: Mode::Off, live, record, resumed: None, next: None };
+    let (mode, original, resumed, next) = (Mode::Off, None, None, None);
+    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, next };
     Call { envelope, work: Work::Kept { wanted } }
 }
 
@@ -386,8 +473,10 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
-    let Identified { head, live, record, .. } = request;
-    Call { envelope: Envelope { head, route, mode, live, record, resumed: None, next: None }, work }
+    let Identified { head, api, live, record, .. } = request;
+    let (original, resumed, next) = (None, None, None);
+    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, next };
+    Call { envelope, work }
 }
 
 #[cfg(test)]

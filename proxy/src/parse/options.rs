@@ -22,6 +22,9 @@ const CONTENT: [&str; 3] = ["messages", "tools", "prompt"];
 /// At most this many stop strings, as many as OpenAI's API and some more.
 const MAX_STOPS: usize = 16;
 
+/// At most this many answers to one prompt: each takes a slot of the engine.
+const MOST_CHOICES: u32 = 8;
+
 /// At most this many of the likeliest tokens are told, as many as OpenAI's API.
 const MOST_LOGPROBS: u32 = 20;
 
@@ -110,8 +113,10 @@ impl OptionError {
 }
 
 /// Checked options of one generation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
+    /// Answers wanted, 1 or more. With a seed the i-th of them, from 0, has the seed `seed + i`.
+    pub n: u32,
     /// Answer as server-sent events.
     pub stream: bool,
     /// Send a last chunk with the usage.
@@ -232,6 +237,7 @@ impl Raw {
             return Err(OptionError::new("max_tokens", "`max_tokens` must be at least 1"));
         }
         Ok(Options {
+            n: self.choices()?,
             stream: self.stream.unwrap_or(false),
             include_usage: self.stream_options.as_ref().and_then(|o| o.include_usage).unwrap_or(false),
             max_tokens,
@@ -246,6 +252,13 @@ impl Raw {
             format: self.format()?.map(Box::new),
             sampling: self.sampling(default)?,
         })
+    }
+
+    fn choices(&self) -> Result<u32, OptionError> {
+        match self.n.unwrap_or(1) {
+            n if (1..=MOST_CHOICES).contains(&n) => Ok(n),
+            n => Err(OptionError::new("n", format!("`n` is {n}, must be from 1 to {MOST_CHOICES} answers"))),
+        }
     }
 
     /// Chat asks by a flag and a number, legacy completions by a number alone.
@@ -320,11 +333,8 @@ impl Raw {
                 format!("{what} is not served by the embedded engine: leave `{param}` out"),
             ))
         };
-        if self.n.is_some_and(|n| n != 1) {
-            return unserved("n", "more than one answer");
-        }
-        if self.best_of.is_some_and(|n| n != 1) {
-            return unserved("best_of", "choosing among answers");
+        if self.best_of.is_some_and(|best_of| best_of != self.n.unwrap_or(1)) {
+            return unserved("best_of", "choosing among more answers than are wanted");
         }
         if self.echo == Some(true) {
             return unserved("echo", "repeating the prompt");

@@ -64,7 +64,10 @@ fn faults_name_their_field() {
         (r#"{"temperature":3}"#, "temperature"),
         (r#"{"max_tokens":0}"#, "max_tokens"),
         (r#"{"max_tokens":-1}"#, "max_tokens"),
-        (r#"{"n":2}"#, "n"),
+        (r#"{"n":0}"#, "n"),
+        (r#"{"n":9}"#, "n"),
+        (r#"{"best_of":2}"#, "best_of"),
+        (r#"{"n":2,"best_of":3}"#, "best_of"),
         (r#"{"stop":[""]}"#, "stop"),
         (r#"{"stream_options":{"include_usage":1}}"#, "stream_options.include_usage"),
         (r#"{"response_format":{"type":"xml"}}"#, "response_format"),
@@ -89,4 +92,10 @@ fn faults_name_their_field() {
         assert_eq!(error.param, param, "{json}");
         assert!(!error.message.contains("line") && !error.message.contains("u32"), "{error}");
     }
+}
+
+#[test]
+fn several_answers_are_counted() {
+    let n = |json: &str| read(json).unwrap().n;
+    assert_eq!((n("{}"), n(r#"{"n":null}"#), n(r#"{"n":8}"#), n(r#"{"n":3,"best_of":3}"#)), (1, 1, 8, 3));
 }

@@ -145,10 +145,10 @@ impl ChatSpan {
         }
     }
 
-    /// The answer, where it is wanted.
-    pub fn said(&mut self, said: &Said) {
+    /// The answer's choices, where they are wanted.
+    pub fn said(&mut self, choices: &[Said]) {
         if let Some(key) = self.names.output_messages.filter(|_| self.captures()) {
-            self.live.set(|| known(key, content::bounded(said.output())).into_iter().collect());
+            self.live.set(|| known(key, content::bounded(content::output(choices))).into_iter().collect());
         }
     }
 

@@ -56,6 +56,8 @@ fn tool_call(id: &Value, name: &Value, arguments: &Value) -> Value {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
     text: String,
+    /// What the model thought.
+    thoughts: String,
     /// Name and arguments of each tool call.
     calls: Vec<(String, String)>,
     finish: Option<String>,
@@ -65,6 +67,11 @@ impl Said {
     /// More text.
     pub fn text(&mut self, text: &str) {
         self.text.push_str(text);
+    }
+
+    /// More of what the model thought.
+    pub fn thoughts(&mut self, thoughts: &str) {
+        self.thoughts.push_str(thoughts);
     }
 
     /// A tool call begins, or goes on with more of its arguments. Calls are numbered from 0.
@@ -99,6 +106,7 @@ impl Said {
     fn choice(&mut self, choice: &Value) {
         let said = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
         self.text(said["content"].as_str().unwrap_or_default());
+        self.thoughts(said["reasoning_content"].as_str().unwrap_or_default());
         for (place, call) in said["tool_calls"].as_array().into_iter().flatten().enumerate() {
             let index = call["index"].as_u64().and_then(|index| usize::try_from(index).ok()).unwrap_or(place);
             let field = |name: &str| call["function"][name].as_str().unwrap_or_default();
@@ -109,14 +117,22 @@ impl Said {
         }
     }
 
-    /// The answer as one message.
-    pub(super) fn output(&self) -> String {
-        let mut parts: Vec<Value> = (!self.text.is_empty()).then(|| text(&self.text)).into_iter().collect();
+    fn message(&self) -> Value {
+        let mut parts = Vec::new();
+        if !self.thoughts.is_empty() {
+            parts.push(json!({"type": "reasoning", "content": self.thoughts}));
+        }
+        parts.extend((!self.text.is_empty()).then(|| text(&self.text)));
         for (name, arguments) in &self.calls {
             parts.push(json!({"type": "tool_call", "name": name, "arguments": arguments}));
         }
-        json!([{"role": "assistant", "parts": parts, "finish_reason": self.finish}]).to_string()
+        json!({"role": "assistant", "parts": parts, "finish_reason": self.finish})
     }
+}
+
+/// An answer: one message for each of its choices.
+pub(super) fn output(choices: &[Said]) -> String {
+    choices.iter().map(Said::message).collect::<Value>().to_string()
 }
 
 #[cfg(test)]
@@ -148,8 +164,9 @@ mod tests {
         let call =
             |arguments: &str| json!([{"index": 0, "function": {"name": "ls", "arguments": arguments}}]);
         let mut whole = Said::default();
-        whole.read(&json!({"choices": [{"message": {"content": "hi", "tool_calls": call("{}")}, "finish_reason": "stop"}]}).to_string());
+        whole.read(&json!({"choices": [{"message": {"content": "hi", "reasoning_content": "hm", "tool_calls": call("{}")}, "finish_reason": "stop"}]}).to_string());
         let chunks = [
+            json!({"choices": [{"delta": {"reasoning_content": "hm"}}]}),
             json!({"choices": [{"delta": {"content": "h"}}]}),
             json!({"choices": [{"delta": {"content": "i", "tool_calls": call("{")}}]}),
             json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]}, "finish_reason": "stop"}]}),
@@ -159,8 +176,9 @@ mod tests {
         let stream: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
         streamed.read(&format!("{stream}data: [DONE]\n\n"));
         assert_eq!(whole, streamed);
-        let output: Value = serde_json::from_str(&whole.output()).unwrap();
-        assert_eq!(output[0]["parts"][1], json!({"type": "tool_call", "name": "ls", "arguments": "{}"}));
+        let output: Value = serde_json::from_str(&output(&[whole])).unwrap();
+        assert_eq!(output[0]["parts"][0], json!({"type": "reasoning", "content": "hm"}));
+        assert_eq!(output[0]["parts"][2], json!({"type": "tool_call", "name": "ls", "arguments": "{}"}));
         assert_eq!(output[0]["finish_reason"], "stop");
     }
 

@@ -7,7 +7,7 @@ use super::{Prompt, Templates};
 use crate::text::error::{TemplateError, TextError};
 use crate::text::folder::{Folder, Source};
 
-fn compile(named: &[(&str, &str)]) -> Result<Templates, TextError> {
+pub(in crate::text) fn compile(named: &[(&str, &str)]) -> Result<Templates, TextError> {
     let source = |text: &str| Source { path: "folder/chat_template.jinja".into(), text: text.to_owned() };
     let templates = named.iter().map(|(name, text)| ((*name).to_owned(), source(text))).collect();
     let special_tokens = [("bos_token".to_owned(), "<s>".to_owned())].into_iter().collect();

@@ -54,6 +54,8 @@ pub(super) fn detect(templates: &Templates) -> Option<ToolCallFormat> {
 pub enum Piece {
     /// Text for the reader.
     Text(String),
+    /// What the model thought before its answer.
+    Thinking(String),
     /// A call begins. Calls of one answer are numbered from 0.
     CallStart {
         /// Number of the call.

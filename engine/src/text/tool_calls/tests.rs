@@ -208,6 +208,7 @@ proptest! {
                     prop_assert!(serde_json::from_str::<serde_json::Value>(&arguments).is_ok(), "{}", arguments);
                 }
                 Piece::Text(text) => prop_assert!(answer.contains(text.as_str()), "{}", text),
+                Piece::Thinking(thought) => prop_assert!(false, "{}", thought),
             }
         }
     }

@@ -1,0 +1,118 @@
+//! Dialects of the wire. All behind [`parse`](crate::parse) works on OpenAI's chat form and knows no other: a request
+//! of another dialect is translated at the door, and what comes of it is written back in its caller's own.
+//!
+//! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
+//! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
+
+use std::sync::Arc;
+
+use plimsoll_policies::{Conversation, ParseError, Tokens};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::admit::Run;
+use crate::config;
+use crate::forward::{Seen, Usage};
+use crate::identify::Api;
+use crate::stream::Reply;
+use crate::telemetry::Said;
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI's chat completions and completions, and every path that is no other dialect's.
+    #[default]
+    OpenAi,
+}
+
+impl Dialect {
+    /// The dialect of a path in its plain spelling, of known APIs and of others beside them.
+    pub fn of(_path: &str) -> Self {
+        Self::OpenAi
+    }
+
+    /// The name in configuration, traces and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+        }
+    }
+
+    /// The dialect of the servers that have its paths.
+    pub const fn server(self) -> config::Dialect {
+        match self {
+            Self::OpenAi => config::Dialect::Openai,
+        }
+    }
+
+    /// Translates a body; none where the dialect is OpenAI's, whose body is the conversation itself.
+    ///
+    /// # Errors
+    /// Bytes that are no JSON, or a request that is not of the dialect's form.
+    pub fn translate(self, _api: Api, _body: &str) -> Result<Option<Translated>, DialectError> {
+        match self {
+            Self::OpenAi => Ok(None),
+        }
+    }
+}
+
+/// A request in OpenAI's form.
+pub struct Translated {
+    /// The body of an equivalent chat request.
+    pub json: Arc<str>,
+    /// What it was.
+    pub original: Arc<dyn Original>,
+}
+
+/// A request of another dialect behind its OpenAI form.
+pub trait Original: Send + Sync {
+    /// The body in its own dialect with the edits of a conversation: messages by their slots. Bytes that no edit touches
+    /// stay.
+    fn write(&self, conversation: &Conversation) -> String;
+
+    /// The place in the caller's body of a place in the OpenAI form, such as `messages[3].content` or `stop`.
+    fn place(&self, param: &str) -> String;
+
+    /// Writes the answer of the embedded engine.
+    fn reply(&self, run: &Run) -> Box<dyn Reply>;
+
+    /// The usage in what was seen of a server's answer; none where there is none.
+    fn usage(&self, seen: &Seen) -> Option<Usage>;
+
+    /// Reads a server's answer, whole or streamed, for the trace.
+    fn said(&self, body: &str, said: &mut Said);
+
+    /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.
+    fn counted(&self, tokens: Tokens, before: Tokens) -> Value;
+}
+
+/// A body that is no request of its dialect.
+#[derive(Debug, Error)]
+pub enum DialectError {
+    /// Bytes that are no JSON.
+    #[error(transparent)]
+    Json(#[from] ParseError),
+    /// Something is missing or of the wrong form.
+    #[error("{param}: {message}")]
+    Form {
+        /// The place in the caller's body, as its dialect spells places.
+        param: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+}
+
+impl DialectError {
+    /// Something of the wrong form.
+    pub fn form(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Form { param: param.into(), message: message.into() }
+    }
+
+    /// Whether the bytes are JSON, only not of the right form.
+    pub fn is_json(&self) -> bool {
+        match self {
+            Self::Json(error) => error.is_json(),
+            Self::Form { .. } => true,
+        }
+    }
+}
