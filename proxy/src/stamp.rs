@@ -17,6 +17,7 @@ const ALERTS: HeaderName = HeaderName::from_static("x-plimsoll-alerts");
 const ESTIMATED: HeaderName = HeaderName::from_static("x-plimsoll-tokens-estimated");
 const WOULD_AFTER: HeaderName = HeaderName::from_static("x-plimsoll-would-tokens-after");
 const RESUMED: HeaderName = HeaderName::from_static("x-plimsoll-resumed");
+const UNGOVERNED: HeaderName = HeaderName::from_static("x-plimsoll-ungoverned");
 const TOTAL_BYTES: HeaderName = HeaderName::from_static("x-plimsoll-total-bytes");
 const NEXT_OFFSET: HeaderName = HeaderName::from_static("x-plimsoll-next-offset");
 const WOULD_ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-would-actions");
@@ -28,6 +29,9 @@ pub fn stamp(envelope: &Envelope, report: Option<&Report>) -> HeaderMap {
     headers.insert(MODE, HeaderValue::from_static(mode_name(envelope.mode)));
     if let Some(how) = envelope.resumed {
         headers.insert(RESUMED, HeaderValue::from_static(how));
+    }
+    if let Some(field) = envelope.ungoverned {
+        headers.insert(UNGOVERNED, HeaderValue::from_static(field));
     }
     if envelope.mode == Mode::Off {
         return headers;

@@ -14,6 +14,7 @@ use crate::admit::Run;
 use crate::config;
 use crate::forward::{Seen, Usage};
 use crate::identify::Api;
+use crate::parse::OptionError;
 use crate::stream::Reply;
 use crate::telemetry::Said;
 
@@ -81,6 +82,18 @@ pub trait Original: Send + Sync {
 
     /// Reads a server's answer, whole or streamed, for the trace.
     fn said(&self, body: &str, said: &mut Said);
+
+    /// What the embedded engine cannot do of this request, though it can be told in OpenAI's form: the place in the
+    /// caller's body, what is wrong and what to send instead.
+    fn unserved(&self) -> Option<OptionError> {
+        None
+    }
+
+    /// The field of the caller's body for which no policy may touch it: what is sent is not all that the model reads. A
+    /// server gets the original bytes.
+    fn ungoverned(&self) -> Option<&'static str> {
+        None
+    }
 
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.
     fn counted(&self, tokens: Tokens, before: Tokens) -> Value;

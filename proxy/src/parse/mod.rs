@@ -59,6 +59,8 @@ pub struct Envelope {
     /// Where the embedded engine resumes a conversation: whether its keys and values were `restored`, `resident` or are
     /// `computed`. Of another server's nothing is known.
     pub resumed: Option<&'static str>,
+    /// The field for which the request goes to its server as it came, though its route has a policy.
+    pub ungoverned: Option<&'static str>,
     /// What is to be prepared once the answer is out.
     pub next: Option<Box<Next>>,
 }
@@ -293,15 +295,21 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     let model = chat::model(&conversation);
     let route = choose(&request, model.as_deref())?;
     let mode = mode(&request.head, &route);
-    let mut how = None;
+    let (mut how, mut ungoverned) = (None, None);
     let saves = request.api == Api::SaveCheckpoint;
     let chat = Chat { payload, conversation, model };
     let work = match &route.upstream.kind {
         Kind::Http(_) if saves => Work::Save { engine: None, chat },
         Kind::Http(_) if original.is_some() && resumed.is_some() => return Err(CallError::ResumesElsewhere),
-        Kind::Http(upstream) => send(&request, upstream, mode, chat)?,
+        Kind::Http(upstream) => {
+            ungoverned = original.as_deref().and_then(Original::ungoverned).filter(|_| mode != Mode::Off);
+            send(&request, upstream, if ungoverned.is_some() { Mode::Off } else { mode }, chat)?
+        }
         Kind::Engine(engine) => {
             check_model(&request.live, engine, &route, chat.model.as_deref())?;
+            if let Some(unserved) = original.as_deref().and_then(Original::unserved) {
+                return Err(unserved.into());
+            }
             let run = run(request.api, engine, chat);
             let run = run.map_err(|error| placed(error, original.as_deref()))?;
             if let Some(resumed) = &resumed {
@@ -312,6 +320,8 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     };
     let mut call = call(request, route, mode, work);
     (call.envelope.resumed, call.envelope.original) = (how, original);
+    call.envelope.ungoverned = ungoverned;
+    call.envelope.record.record().ungoverned = ungoverned;
     Ok(call)
 }
 
@@ -433,8 +443,8 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
     let Identified { head, api, live, record, candidates, .. } = request;
     let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    let (mode, original, resumed, next) = (Mode::Off, None, None, None);
-    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, next };
+    let (mode, original, resumed, ungoverned, next) = (Mode::Off, None, None, None, None);
+    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, ungoverned, next };
     Call { envelope, work: Work::Kept { wanted } }
 }
 
@@ -474,8 +484,8 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
     let Identified { head, api, live, record, .. } = request;
-    let (original, resumed, next) = (None, None, None);
-    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, next };
+    let (original, resumed, ungoverned, next) = (None, None, None, None);
+    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, ungoverned, next };
     Call { envelope, work }
 }
 

@@ -40,6 +40,7 @@ pub(super) mod attr {
     pub(crate) const REQUEST_ID: &str = "plimsoll.request.id";
     pub(crate) const OUTCOME: &str = "plimsoll.request.outcome";
     pub(crate) const DIALECT: &str = "plimsoll.request.dialect";
+    pub(crate) const UNGOVERNED: &str = "plimsoll.request.ungoverned";
     pub(crate) const ROUTE: &str = "plimsoll.route";
     pub(crate) const UPSTREAM: &str = "plimsoll.upstream";
     pub(crate) const MODEL: &str = "plimsoll.model";

@@ -17,6 +17,8 @@ pub struct RequestRecord {
     pub started: Instant,
     /// Wire format: `openai`, ...
     pub dialect: Option<&'static str>,
+    /// The field of its body for which its policy left it alone.
+    pub ungoverned: Option<&'static str>,
     /// The choice that the configuration made for the request.
     pub route: Option<RouteFacts>,
     /// HTTP status sent to the client.
@@ -43,6 +45,7 @@ impl RequestRecord {
             path,
             started: Instant::now(),
             dialect: None,
+            ungoverned: None,
             route: None,
             status: None,
             outcome: Outcome::Disconnected,

@@ -226,6 +226,7 @@ fn request_attributes(record: &RequestRecord) -> Vec<KeyValue> {
         known(attr::STATUS, record.status.map(i64::from)),
         known(attr::ERROR_TYPE, record.error),
         known(attr::DIALECT, record.dialect),
+        known(attr::UNGOVERNED, record.ungoverned),
         known(attr::ROUTE, route.map(|facts| facts.route.to_string())),
         known(attr::POLICY, route.map(|facts| facts.policy.to_string())),
         known(attr::MODE, route.map(|facts| facts.mode)),
