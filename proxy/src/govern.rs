@@ -68,7 +68,7 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         let rule = Rule {
             route: envelope.route.clone(),
             live: envelope.live.clone(),
-            limits: envelope.route.limits(),
+            limits: limits(&envelope),
             summaries,
             counter,
             caller: Caller::of(&envelope, chat.model.clone()),
@@ -89,6 +89,13 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         }
     }
     Ok(Governed { envelope, work, report })
+}
+
+/// What is known of the place where the prompt will run; the request may ask for a smaller window.
+fn limits(envelope: &Envelope) -> Limits {
+    let limits = envelope.route.limits();
+    let asked = envelope.original.as_ref().and_then(|original| original.window());
+    Limits { window: limits.window.min(asked.unwrap_or(limits.window)), ..limits }
 }
 
 /// Keeps the originals that the conversation names, for its caller. Disks are written beside the request.

@@ -15,7 +15,7 @@ use crate::record::Received;
 use crate::telemetry::RequestSpan;
 
 /// The paths of conversations, which policies act on.
-pub const CONVERSATIONS: [&str; 1] = ["/v1/chat/completions"];
+pub const CONVERSATIONS: [&str; 3] = ["/v1/chat/completions", "/api/chat", "/api/generate"];
 
 /// The API that a method and path name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,10 @@ pub enum Api {
     ChatCompletions,
     /// `POST /v1/completions`
     Completions,
+    /// `POST /api/chat`
+    OllamaChat,
+    /// `POST /api/generate`
+    OllamaGenerate,
     /// `GET /v1/models` and `GET /v1/models/{id}`
     Models,
     /// `GET /v1/context/artifacts/{id}`
@@ -48,6 +52,8 @@ impl Api {
         match (method, path.as_str()) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
+            (&Method::POST, "/api/chat") => Self::OllamaChat,
+            (&Method::POST, "/api/generate") => Self::OllamaGenerate,
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
@@ -70,6 +76,8 @@ impl Api {
         match self {
             Self::ChatCompletions => Some("/v1/chat/completions"),
             Self::Completions => Some("/v1/completions"),
+            Self::OllamaChat => Some("/api/chat"),
+            Self::OllamaGenerate => Some("/api/generate"),
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),

@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::task::JoinError;
 
+pub(crate) use models::{thinks, time};
+
 use crate::body::Body;
 use crate::cut::cut;
 use crate::live::{Embedded, Live};

@@ -17,7 +17,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
-use crate::dialect::{Dialect, DialectError};
+use crate::dialect::{self, Dialect, DialectError};
 use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
@@ -85,13 +85,14 @@ impl Fault {
     pub fn body_in(&self, dialect: Dialect, _id: &str) -> Value {
         match dialect {
             Dialect::OpenAi => self.body(),
+            Dialect::Ollama => dialect::ollama::error(&self.message),
         }
     }
 
     /// The status in a dialect.
     fn status_in(&self, dialect: Dialect) -> StatusCode {
         match dialect {
-            Dialect::OpenAi => self.status,
+            Dialect::OpenAi | Dialect::Ollama => self.status,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::forward::{Answer, EngineFailed, Step};
 use crate::respond;
 
 pub use framing::Framing;
-pub use logprobs::Likelihood;
+pub use logprobs::{Likelihood, likelihoods};
 pub use openai::Kind;
 pub use reply::Reply;
 

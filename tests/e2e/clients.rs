@@ -36,6 +36,16 @@ fn openai_takes_several_answers() {
     run_script("choices.py");
 }
 
+#[test]
+fn ollama_chats() {
+    run_script("ollama_chat.py");
+}
+
+#[test]
+fn ollama_generates_lists_and_understands_the_errors() {
+    run_script("ollama_generate.py");
+}
+
 /// Runs a script of `tests/clients` against a sidecar of its own; its checks are the test.
 fn run_script(name: &str) {
     let Some(python) = tool(".venv/bin/python") else { return };

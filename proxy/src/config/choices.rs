@@ -10,6 +10,8 @@ pub enum Dialect {
     /// OpenAI chat completions and what is compatible with it.
     #[default]
     Openai,
+    /// Ollama's own API: `/api/chat`, `/api/generate`.
+    Ollama,
 }
 
 impl Dialect {
@@ -18,6 +20,7 @@ impl Dialect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Openai => "openai",
+            Self::Ollama => "ollama",
         }
     }
 }

@@ -4,6 +4,8 @@
 //! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
 //! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
 
+pub mod ollama;
+
 use std::sync::Arc;
 
 use plimsoll_policies::{Conversation, ParseError, Tokens};
@@ -14,7 +16,8 @@ use crate::admit::Run;
 use crate::config;
 use crate::forward::{Seen, Usage};
 use crate::identify::Api;
-use crate::parse::OptionError;
+use crate::live::Embedded;
+use crate::parse::{OptionError, Prompt};
 use crate::stream::Reply;
 use crate::telemetry::Said;
 
@@ -24,18 +27,22 @@ pub enum Dialect {
     /// OpenAI's chat completions and completions, and every path that is no other dialect's.
     #[default]
     OpenAi,
+    /// Ollama's own API.
+    Ollama,
 }
 
 impl Dialect {
     /// The dialect of a path in its plain spelling, of known APIs and of others beside them.
-    pub fn of(_path: &str) -> Self {
-        Self::OpenAi
+    pub fn of(path: &str) -> Self {
+        // The root tells whether an Ollama is here.
+        if path.is_empty() || path.starts_with("/api/") { Self::Ollama } else { Self::OpenAi }
     }
 
     /// The name in configuration, traces and messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Ollama => "ollama",
         }
     }
 
@@ -43,6 +50,7 @@ impl Dialect {
     pub const fn server(self) -> config::Dialect {
         match self {
             Self::OpenAi => config::Dialect::Openai,
+            Self::Ollama => config::Dialect::Ollama,
         }
     }
 
@@ -50,10 +58,12 @@ impl Dialect {
     ///
     /// # Errors
     /// Bytes that are no JSON, or a request that is not of the dialect's form.
-    pub fn translate(self, _api: Api, _body: &str) -> Result<Option<Translated>, DialectError> {
-        match self {
-            Self::OpenAi => Ok(None),
-        }
+    pub fn translate(self, api: Api, body: &str) -> Result<Option<Translated>, DialectError> {
+        Ok(match (self, api) {
+            (Self::Ollama, Api::OllamaChat) => Some(ollama::translate(ollama::Endpoint::Chat, body)?),
+            (Self::Ollama, Api::OllamaGenerate) => Some(ollama::translate(ollama::Endpoint::Generate, body)?),
+            _ => None,
+        })
     }
 }
 
@@ -95,8 +105,31 @@ pub trait Original: Send + Sync {
         None
     }
 
+    /// Tokens that prompt and answer may have together, where the request says so.
+    fn window(&self) -> Option<Tokens> {
+        None
+    }
+
+    /// What the embedded engine does where it does not answer the conversation.
+    ///
+    /// # Errors
+    /// The engine's model cannot do it: the place in the caller's body, what is wrong and what to send instead.
+    fn instead(&self, _engine: &Embedded) -> Result<Option<Instead>, OptionError> {
+        Ok(None)
+    }
+
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.
     fn counted(&self, tokens: Tokens, before: Tokens) -> Value;
+}
+
+/// What a request asks of the embedded engine in place of an answer to its conversation.
+pub enum Instead {
+    /// To go on from a text or tokens as they are.
+    Text(Prompt),
+    /// To go on from a conversation that is tokens already.
+    Continued(Vec<u32>),
+    /// To have the model there, or gone, and this answer.
+    Load(Value),
 }
 
 /// A body that is no request of its dialect.

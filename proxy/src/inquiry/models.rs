@@ -73,7 +73,8 @@ pub(super) fn show(engine: &Embedded) -> Value {
 
 /// Whether the model's template lets it be asked to think.
 pub(crate) fn thinks(engine: &Embedded) -> bool {
-    THINKING.iter().any(|variable| engine.engine.text().asks_for(variable))
+    let text = engine.engine.text();
+    text.thinking().is_some() || THINKING.iter().any(|variable| text.asks_for(variable))
 }
 
 /// How tokens are chosen where a request says nothing, as a Modelfile writes it.

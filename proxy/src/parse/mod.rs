@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
+use plimsoll_engine::KeepAlive;
 use plimsoll_policies::ParseError;
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::body::{Body, BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::cut::cut;
-use crate::dialect::{DialectError, Original};
+use crate::dialect::{DialectError, Instead, Original};
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Next;
 use crate::identify::{Api, Identified};
@@ -81,6 +83,8 @@ pub enum Work {
         /// The id in the path; `None` asks for the list.
         id: Option<String>,
     },
+    /// A model that is to be there, or to go.
+    Load(Loading),
     /// Something that an embedded engine tells besides answers.
     Tell(Asked),
     /// A conversation to be governed and saved.
@@ -115,8 +119,20 @@ pub enum Work {
 pub enum Input {
     /// A conversation.
     Chat(Chat),
+    /// A conversation that is tokens already.
+    Continued(Vec<u32>),
     /// A prompt of its own.
     Text(Prompt),
+}
+
+/// A model that is to be there, or to go.
+pub struct Loading {
+    /// The engine.
+    pub engine: Arc<Embedded>,
+    /// For how long; `None`: as it is configured. Zero: it goes.
+    pub keep_alive: Option<KeepAlive>,
+    /// What is answered then.
+    pub answer: Value,
 }
 
 /// What an HTTP upstream is sent.
@@ -240,7 +256,11 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         Api::SaveCheckpoint if !saves && resumes => Err(KeptError::from(kept::CheckpointError::Off).into()),
         Api::SaveCheckpoint if !saves => without_body(request),
         Api::Inquiry(inquiry) => ask(request, inquiry).await,
-        Api::ChatCompletions | Api::SaveCheckpoint | Api::Completions => {
+        Api::ChatCompletions
+        | Api::SaveCheckpoint
+        | Api::Completions
+        | Api::OllamaChat
+        | Api::OllamaGenerate => {
             request.record.record().dialect = Some(request.dialect.as_str());
             let payload = body(&mut request).await?;
             if request.api == Api::Completions {
@@ -310,7 +330,17 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
             if let Some(unserved) = original.as_deref().and_then(Original::unserved) {
                 return Err(unserved.into());
             }
-            let run = run(request.api, engine, chat);
+            let instead = match original.as_deref() {
+                Some(original) => original.instead(engine)?,
+                None => None,
+            };
+            if instead.is_some() && resumed.is_some() {
+                return Err(CallError::ResumesNothing);
+            }
+            let run = match instead {
+                Some(instead) => run_instead(engine, &chat, instead),
+                None => run(request.api, engine, chat),
+            };
             let run = run.map_err(|error| placed(error, original.as_deref()))?;
             if let Some(resumed) = &resumed {
                 how = Some(resumed.restore(engine).await);
@@ -358,6 +388,17 @@ fn run(api: Api, engine: &Arc<Embedded>, chat: Chat) -> Result<Work, CallError> 
         Api::SaveCheckpoint => Work::Save { engine: Some(engine), chat },
         api if api.counts() => Work::Count { engine, chat },
         _ => Work::Generate { engine, input: Input::Chat(chat), options },
+    })
+}
+
+/// What the embedded engine does in place of answering a chat.
+fn run_instead(engine: &Arc<Embedded>, chat: &Chat, instead: Instead) -> Result<Work, CallError> {
+    let options = Options::read(chat.conversation.fields(), engine.sampling())?;
+    let engine = engine.clone();
+    Ok(match instead {
+        Instead::Text(prompt) => Work::Generate { engine, input: Input::Text(prompt), options },
+        Instead::Continued(tokens) => Work::Generate { engine, input: Input::Continued(tokens), options },
+        Instead::Load(answer) => Work::Load(Loading { engine, keep_alive: options.keep_alive, answer }),
     })
 }
 

@@ -46,14 +46,19 @@ impl Likely {
     }
 }
 
-/// As chat completions have it.
-pub(super) fn chat(list: &[Likelihood]) -> Value {
+/// As a list, each with what was likeliest in its place.
+pub fn likelihoods(list: &[Likelihood]) -> Value {
     let one = |likelihood: &Likelihood| {
         let mut json = likelihood.chosen.json();
         json["top_logprobs"] = likelihood.top.iter().map(Likely::json).collect();
         json
     };
-    json!({"content": list.iter().map(one).collect::<Vec<_>>(), "refusal": null})
+    list.iter().map(one).collect()
+}
+
+/// As chat completions have it.
+pub(super) fn chat(list: &[Likelihood]) -> Value {
+    json!({"content": likelihoods(list), "refusal": null})
 }
 
 /// As legacy completions have it. `offset` is where the list's text begins in the answer, in characters, and is moved
