@@ -68,7 +68,7 @@ impl Api {
 
     /// Whether only the tokens of a conversation are asked for.
     pub fn counts(self) -> bool {
-        false
+        self == Self::Inquiry(Inquiry::Tokenize)
     }
 
     /// The path's template, as traces and metrics name it.

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use thiserror::Error;
 use tokio::task::JoinError;
 
 pub(crate) use models::{thinks, time};
+pub(crate) use tokens::counted;
 
 use crate::body::Body;
 use crate::cut::cut;
@@ -150,6 +151,24 @@ pub fn model(body: &[u8]) -> Option<String> {
     }
     let named: Named = serde_json::from_slice(body).ok()?;
     named.model.or(named.name)
+}
+
+/// Whether a text is asked for its tokens, or messages are: these are governed first, and counted as they would run.
+///
+/// # Errors
+/// The messages are to be rendered as they never run.
+pub fn has_messages(body: &[u8]) -> Result<bool, InquiryError> {
+    #[derive(Deserialize)]
+    struct Asked {
+        messages: Option<IgnoredAny>,
+        add_generation_prompt: Option<bool>,
+    }
+    let Ok(asked) = serde_json::from_slice::<Asked>(body) else { return Ok(false) };
+    if asked.messages.is_some() && asked.add_generation_prompt == Some(false) {
+        let message = "messages are counted as they run, with the beginning of an answer: leave it out";
+        return Err(InquiryError::form("add_generation_prompt", message));
+    }
+    Ok(asked.messages.is_some())
 }
 
 /// Answers. Files are read and engines asked beside the other requests.

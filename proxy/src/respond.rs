@@ -85,7 +85,7 @@ impl Fault {
     pub fn body_in(&self, dialect: Dialect, _id: &str) -> Value {
         match dialect {
             Dialect::OpenAi => self.body(),
-            Dialect::Ollama => dialect::ollama::error(&self.message),
+            Dialect::Ollama => dialect::ollama::error(self),
         }
     }
 
@@ -250,6 +250,7 @@ fn call(error: &CallError) -> Fault {
         }
         CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
         CallError::Kept(error) => kept(error),
+        CallError::Inquiry(error) => inquiry(error),
     }
 }
 

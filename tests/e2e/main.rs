@@ -18,6 +18,7 @@ mod ground_truth;
 mod hanging_collector;
 mod inquiries;
 mod monitoring;
+mod ollama;
 mod operations;
 mod policy_commands;
 mod policy_files;

@@ -20,7 +20,7 @@ use crate::dialect::{DialectError, Instead, Original};
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Next;
 use crate::identify::{Api, Identified};
-use crate::inquiry::{self, Asked, Inquiry};
+use crate::inquiry::{self, Asked, Inquiry, InquiryError};
 use crate::kept::{self, KeptError, RESUME, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
 use crate::telemetry::RequestSpan;
@@ -227,6 +227,9 @@ pub enum CallError {
          the chat to `/v1/chat/completions`"
     )]
     ResumesElsewhere,
+    /// What is asked of an engine is not of the form of its path.
+    #[error(transparent)]
+    Inquiry(#[from] InquiryError),
     /// The path is not part of any API of the embedded engine.
     #[error("unknown request URL: {method} {path}")]
     UnknownUrl {
@@ -283,6 +286,12 @@ async fn body(request: &mut Identified) -> Result<Payload, BodyError> {
 /// Inquiries are an upstream's to answer, or told of an engine.
 async fn ask(mut request: Identified, inquiry: Inquiry) -> Result<Call, CallError> {
     let payload = if inquiry.has_body() { Some(body(&mut request).await?) } else { None };
+    if let Some(payload) = payload.as_ref().filter(|_| inquiry == Inquiry::Tokenize)
+        && inquiry::has_messages(&payload.decoded)?
+    {
+        let payload = payload.clone();
+        return chat(request, payload).await;
+    }
     let model = payload.as_ref().and_then(|payload| inquiry::model(&payload.decoded));
     let route = choose(&request, model.as_deref())?;
     let work = match &route.upstream.kind {

@@ -22,6 +22,7 @@ use crate::forward::{Seen, Usage};
 use crate::inquiry;
 use crate::live::Embedded;
 use crate::parse::{OptionError, Prompt};
+use crate::respond::Fault;
 use crate::stream::Reply;
 use crate::telemetry;
 
@@ -43,8 +44,14 @@ pub(super) fn translate(endpoint: Endpoint, body: &str) -> Result<Translated, Di
     Ok(Translated { json: request.json.clone(), original: Arc::new(Asked { body: body.into(), request }) })
 }
 
-/// An error as it stands in an answer, and in a stream.
-pub fn error(message: &str) -> Value {
+/// An error as it stands in an answer, and in a stream. Members are told by their names here.
+pub fn error(fault: &Fault) -> Value {
+    let message = match &fault.param {
+        Some(param) => {
+            fault.message.replace(&format!("`{param}`"), &format!("`{}`", options::place_of(param)))
+        }
+        None => fault.message.clone(),
+    };
     json!({"error": message})
 }
 

@@ -99,7 +99,7 @@ impl Reply for Answer {
     }
 
     fn failed(&mut self, fault: &Fault) -> Value {
-        super::error(&fault.message)
+        super::error(fault)
     }
 
     fn whole(mut self: Box<Self>, end: &End) -> Value {

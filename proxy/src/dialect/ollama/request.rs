@@ -185,8 +185,9 @@ fn chat(body: &Object<'_>, draft: &mut Draft) -> Result<(Vec<String>, Turn), Dia
         messages.push(element.translate(index, &mut open));
     }
     if let Some(raw) = body.get("tools") {
-        json::elements(raw).ok_or_else(|| wrong("tools", "an array of functions", raw))?;
-        draft.members.push(("tools", raw.to_owned()));
+        let tools = json::elements(raw).ok_or_else(|| wrong("tools", "an array of functions", raw))?;
+        // Clients send an empty list where they have none.
+        draft.members.extend((!tools.is_empty()).then(|| ("tools", raw.to_owned())));
     }
     let turn = if messages.is_empty() { Turn::Load } else { Turn::Conversation };
     Ok((messages, turn))
