@@ -83,7 +83,7 @@ fn the_client_and_the_server_see_what_they_see_without_us() {
     let direct = Mock::start(answers());
     let Some((printed, seen)) = run_client(&direct.url, &direct) else { return };
     assert_eq!(seen.len(), answers().len());
-    for route in ["policy: agent", "policy: agent, mode: shadow", "policy: 'off', mode: 'off'"] {
+    for route in ["policy: chat", "policy: agent, mode: shadow", "policy: 'off', mode: 'off'"] {
         let mock = Mock::start(answers());
         let sidecar = sidecar(&mock, "dialect: ollama", route);
         let (through, sent) = run_client(&sidecar.data_url, &mock).expect("it ran before");
@@ -253,8 +253,10 @@ fn messages_are_counted_as_they_would_run() {
         })
         .collect();
     messages.push(json!({"role": "user", "content": "And now?"}));
-    let counted =
-        post(&format!("{}/tokenize", sidecar.data_url), &json!({"model": "demo", "messages": messages}));
+    let counted = post(
+        &format!("{}/tokenize", sidecar.data_url),
+        &json!({"model": "demo", "messages": messages, "max_tokens": 1}),
+    );
     let chat = json!({"model": "demo", "messages": messages, "max_tokens": 1, "return_token_ids": true});
     let ran = post(&format!("{}/v1/chat/completions", sidecar.data_url), &chat);
     let count = counted.ok();

@@ -59,7 +59,7 @@ pub(super) fn tokenize(engine: &Embedded, asked: &Tokenize) -> Result<Value, Inq
             let tokens = encode(engine, "prompt", prompt, asked.add_special_tokens)?;
             let texts = asked.return_token_strs == Some(true);
             let texts = texts.then(|| tokens.iter().map(|token| text_of(engine, *token)).collect::<Vec<_>>());
-            Ok(counted(engine, &tokens, texts))
+            Ok(counted(engine, &tokens, texts.as_deref()))
         }
         _ => Err(InquiryError::form(
             "content",
@@ -69,7 +69,7 @@ pub(super) fn tokenize(engine: &Embedded, asked: &Tokenize) -> Result<Value, Inq
 }
 
 /// vLLM's answer.
-pub(crate) fn counted(engine: &Embedded, tokens: &[u32], texts: Option<Vec<String>>) -> Value {
+pub(crate) fn counted(engine: &Embedded, tokens: &[u32], texts: Option<&[String]>) -> Value {
     json!({
         "count": tokens.len(),
         "max_model_len": engine.engine.context(),

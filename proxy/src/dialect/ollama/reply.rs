@@ -125,7 +125,7 @@ impl Answer {
                 Piece::Text(text) => delta.text.push_str(text),
                 Piece::Thinking(thoughts) => delta.thought.push_str(thoughts),
                 Piece::CallStart { index, name } => {
-                    self.said.call = Some((*index, name.clone(), String::new()))
+                    self.said.call = Some((*index, name.clone(), String::new()));
                 }
                 Piece::CallArguments { json_fragment, .. } => {
                     if let Some((_, _, arguments)) = &mut self.said.call {

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn chat(body: Value) -> Value {
+fn chat(body: &Value) -> Value {
     let read = translate(Endpoint::Chat, &body.to_string()).unwrap();
     serde_json::from_str(&read.json).unwrap()
 }
@@ -16,7 +16,7 @@ fn refused(endpoint: Endpoint, body: &Value) -> String {
 
 #[test]
 fn a_chat_in_openais_form() {
-    let read = chat(json!({
+    let read = chat(&json!({
         "model": "m", "keep_alive": "5m", "logprobs": true, "top_logprobs": 2, "think": "high",
         "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],
         "tools": [{"type": "function", "function": {"name": "f"}}],
@@ -43,21 +43,21 @@ fn a_chat_in_openais_form() {
 
 #[test]
 fn what_says_nothing_is_left_out() {
-    let read = chat(json!({
+    let read = chat(&json!({
         "model": "m", "messages": [{"role": "user", "content": "q"}], "stream": false, "format": "", "tools": null,
         "options": {"num_predict": -1, "seed": -1, "stop": [], "temperature": null}, "think": null,
     }));
     assert_eq!(read, json!({"messages": [{"role": "user", "content": "q"}], "model": "m", "stream": false}));
-    assert_eq!(chat(json!({"messages": [], "format": "json"}))["response_format"]["type"], "json_object");
-    assert_eq!(chat(json!({"messages": [], "keep_alive": 0.0}))["keep_alive"], 0);
-    assert_eq!(chat(json!({"messages": [], "keep_alive": -1.5}))["keep_alive"], -1);
-    assert_eq!(chat(json!({"messages": [], "keep_alive": 1.5}))["keep_alive"], 2);
+    assert_eq!(chat(&json!({"messages": [], "format": "json"}))["response_format"]["type"], "json_object");
+    assert_eq!(chat(&json!({"messages": [], "keep_alive": 0.0}))["keep_alive"], 0);
+    assert_eq!(chat(&json!({"messages": [], "keep_alive": -1.5}))["keep_alive"], -1);
+    assert_eq!(chat(&json!({"messages": [], "keep_alive": 1.5}))["keep_alive"], 2);
 }
 
 #[test]
 fn calls_and_results_find_each_other() {
     let call = |name: &str| json!({"function": {"name": name, "arguments": {"n": 1}}});
-    let read = chat(json!({"messages": [
+    let read = chat(&json!({"messages": [
         {"role": "user", "content": "q"},
         {"role": "assistant", "thinking": "hm", "tool_calls": [call("f"), call("g"), call("f"), {"id": "own", "function": {"name": "h", "arguments": {}}}]},
         {"role": "tool", "tool_name": "g", "content": "1"},

@@ -67,28 +67,18 @@ fn messages(body: &str, object: &Object<'_>, conversation: &Conversation) -> Opt
 
 /// Instructions and prompt; what a policy put before the prompt becomes its beginning.
 fn prompts(object: &Object<'_>, conversation: &Conversation) -> Edits {
-    let Some(prompt) = object.span("prompt") else { return Edits::new() };
-    let system = object
-        .span("system")
-        .filter(|_| conversation.messages().first().is_some_and(|m| m.role().is_system()));
     let mut edits = Edits::new();
     let mut before = String::new();
     for message in conversation.messages() {
-        let own = message.slot().is_some();
-        match &system {
-            Some(span) if own && message.role().is_system() => {
-                if !message.is_original() {
-                    edits.push((span.clone(), json::encode(message.text())));
-                }
-            }
-            _ if !own => {
-                before.push_str(message.text());
-                before.push_str("\n\n");
-            }
-            _ if !message.is_original() || !before.is_empty() => {
-                edits.push((prompt.clone(), json::encode(&format!("{before}{}", message.text()))));
-            }
-            _ => {}
+        if message.slot().is_none() {
+            before.push_str(message.text());
+            before.push_str("\n\n");
+            continue;
+        }
+        let instructs = message.role().is_system();
+        let (name, before) = if instructs { ("system", "") } else { ("prompt", before.as_str()) };
+        if let Some(span) = object.span(name).filter(|_| !message.is_original() || !before.is_empty()) {
+            edits.push((span, json::encode(&format!("{before}{}", message.text()))));
         }
     }
     edits
