@@ -38,6 +38,10 @@ const CLEAR_AT_LEAST: Tokens = 2000;
 pub struct ClearToolUses {
     /// Results are cleared once the history is over this share of the budget. Default: 0.5.
     pub trigger: f64,
+    /// Tokens in place of `trigger`, for callers that name them. No option of a file.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub over: Option<Tokens>,
     /// The last results, which stay; at least one. Default: 3.
     pub keep: usize,
     /// Tokens that a batch frees at least. Default: 2000, or a tenth of the budget where that is more; at most a
@@ -59,6 +63,7 @@ impl Default for ClearToolUses {
     fn default() -> Self {
         Self {
             trigger: 0.5,
+            over: None,
             keep: 3,
             clear_at_least: None,
             exclude: Vec::new(),
@@ -86,7 +91,7 @@ impl ClearToolUses {
 /// Applies the policy.
 pub(crate) fn apply(params: &ClearToolUses, snapshot: &Snapshot) -> Effect {
     let (tokens, budget) = (snapshot.tokens, snapshot.marks.budget);
-    let trigger = share(budget, params.trigger);
+    let trigger = params.over.unwrap_or_else(|| share(budget, params.trigger));
     if tokens <= trigger && !snapshot.conversation.has_replaced() {
         return Effect::Unchanged(format!("{tokens} tokens; results are cleared over {trigger}"));
     }

@@ -207,7 +207,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     };
     let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
     let context = context(&engine, &envelope);
-    let max_tokens = room(&engine, context, &prompt, &options)?;
+    let max_tokens = room(&engine, context, &prompt, (asked(&input, &options), options.n))?;
     if options.format.is_some() && tools && options.tool_calls {
         return Err(NotAdmitted::FormatBesideTools);
     }
@@ -279,16 +279,30 @@ fn context(engine: &Embedded, envelope: &Envelope) -> u32 {
     engine.engine.context().min(asked)
 }
 
-/// How long an answer may be: what was asked, or whatever the window leaves, and the memory, to so many of them.
-fn room(engine: &Embedded, context: u32, prompt: &[u32], options: &Options) -> Result<u32, NotAdmitted> {
-    let asked = options.max_tokens;
+/// Tokens asked for the answer, or fewer where the policy lowered them.
+fn asked(input: &Input, options: &Options) -> Option<u32> {
+    let lowered = match input {
+        Input::Chat(chat) => chat.conversation.output_limit().and_then(|limit| u32::try_from(limit).ok()),
+        Input::Continued(_) | Input::Text(_) => None,
+    };
+    options.max_tokens.map(|asked| lowered.map_or(asked, |lowered| lowered.min(asked)))
+}
+
+/// How long an answer may be in a context: what was asked, or whatever the window leaves, and the memory, to so many of
+/// them.
+fn room(
+    engine: &Embedded,
+    context: u32,
+    prompt: &[u32],
+    (asked, count): (Option<u32>, u32),
+) -> Result<u32, NotAdmitted> {
     let used = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
     let left = context.saturating_sub(used);
     if left == 0 || asked.is_some_and(|asked| asked > left) {
         let output = asked.unwrap_or(1) as usize;
         return Err(NotAdmitted::TooLong { prompt: prompt.len(), output, context });
     }
-    let all = engine.engine.model().kv_bytes_per_token.saturating_mul(u64::from(options.n));
+    let all = engine.engine.model().kv_bytes_per_token.saturating_mul(u64::from(count));
     let each = engine
         .engine
         .kv_room()

@@ -10,7 +10,7 @@ mod summary;
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_policies::{Ask, Chain, Context, Conversation, Limits, Refusal, Report, Verdict};
+use plimsoll_policies::{Ask, Chain, Context, Conversation, Limits, NoSummaries, Refusal, Report, Verdict};
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -64,6 +64,10 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
     let Counted { call: Call { mut envelope, mut work }, counter } = counted;
     let mut report = None;
     if let (Some(chat), Some(counter)) = (work.chat_mut(), counter) {
+        if !envelope.edits.is_empty() {
+            let (edited, report) = own_edits(&envelope, chat.conversation.clone(), counter.clone()).await?;
+            (chat.conversation, envelope.edited) = (edited, Some(report));
+        }
         let summaries = envelope.live.summaries.clone();
         let rule = Rule {
             route: envelope.route.clone(),
@@ -96,6 +100,24 @@ fn limits(envelope: &Envelope) -> Limits {
     let limits = envelope.route.limits();
     let asked = envelope.original.as_ref().and_then(|original| original.window());
     Limits { window: limits.window.min(asked.unwrap_or(limits.window)), ..limits }
+}
+
+/// Does what the caller asks for itself. These steps ask for no summary.
+async fn own_edits(
+    envelope: &Envelope,
+    conversation: Conversation,
+    counter: Counter,
+) -> Result<(Conversation, Report), GovernError> {
+    const NAME: &str = "context_management";
+    let (chain, limits) = (Chain::build(NAME, &envelope.edits), envelope.route.limits());
+    let apply = move || {
+        let context = Context { limits, counter: counter.as_dyn(), summaries: &NoSummaries };
+        chain.apply(&conversation, &context)
+    };
+    match tokio::task::spawn_blocking(apply).await?? {
+        Verdict::Done { conversation, report } => Ok((conversation, report)),
+        Verdict::Ask(_) => Err(GovernError::Unsettled { policy: NAME.to_owned() }),
+    }
 }
 
 /// Keeps the originals that the conversation names, for its caller. Disks are written beside the request.

@@ -15,7 +15,8 @@ use crate::record::Received;
 use crate::telemetry::RequestSpan;
 
 /// The paths of conversations, which policies act on.
-pub const CONVERSATIONS: [&str; 3] = ["/v1/chat/completions", "/api/chat", "/api/generate"];
+pub const CONVERSATIONS: [&str; 5] =
+    ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat", "/api/generate"];
 
 /// The API that a method and path name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,14 @@ pub enum Api {
     OllamaChat,
     /// `POST /api/generate`
     OllamaGenerate,
+    /// `POST /v1/messages`
+    Messages,
+    /// `POST /v1/messages/count_tokens`
+    CountMessages,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/responses/input_tokens`
+    ResponsesInputTokens,
     /// `GET /v1/models` and `GET /v1/models/{id}`
     Models,
     /// `GET /v1/context/artifacts/{id}`
@@ -54,6 +63,10 @@ impl Api {
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::POST, "/api/chat") => Self::OllamaChat,
             (&Method::POST, "/api/generate") => Self::OllamaGenerate,
+            (&Method::POST, "/v1/messages") => Self::Messages,
+            (&Method::POST, "/v1/messages/count_tokens") => Self::CountMessages,
+            (&Method::POST, "/v1/responses") => Self::Responses,
+            (&Method::POST, "/v1/responses/input_tokens") => Self::ResponsesInputTokens,
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
@@ -68,7 +81,7 @@ impl Api {
 
     /// Whether only the tokens of a conversation are asked for.
     pub fn counts(self) -> bool {
-        self == Self::Inquiry(Inquiry::Tokenize)
+        matches!(self, Self::CountMessages | Self::ResponsesInputTokens | Self::Inquiry(Inquiry::Tokenize))
     }
 
     /// The path's template, as traces and metrics name it.
@@ -78,6 +91,10 @@ impl Api {
             Self::Completions => Some("/v1/completions"),
             Self::OllamaChat => Some("/api/chat"),
             Self::OllamaGenerate => Some("/api/generate"),
+            Self::Messages => Some("/v1/messages"),
+            Self::CountMessages => Some("/v1/messages/count_tokens"),
+            Self::Responses => Some("/v1/responses"),
+            Self::ResponsesInputTokens => Some("/v1/responses/input_tokens"),
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),

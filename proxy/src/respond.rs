@@ -17,7 +17,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
-use crate::dialect::{self, Dialect, DialectError};
+use crate::dialect::{Dialect, DialectError, anthropic, ollama};
 use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
@@ -32,8 +32,11 @@ use crate::slots::SlotsError;
 /// How long a client should wait before it asks a full house again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Anthropic's status for a server that has too much to do.
+const OVERLOADED: u16 = 529;
+
 /// An error as a client sees it, in the words of OpenAI's API.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The status.
     pub status: StatusCode,
@@ -82,18 +85,31 @@ impl Fault {
     }
 
     /// The error body in a dialect; it also stands in the midst of a stream. `id` is our id of the request.
-    pub fn body_in(&self, dialect: Dialect, _id: &str) -> Value {
+    pub fn body_in(&self, dialect: Dialect, id: &str) -> Value {
         match dialect {
             Dialect::OpenAi => self.body(),
-            Dialect::Ollama => dialect::ollama::error(self),
+            Dialect::Anthropic => anthropic::error::body(&self.renamed(dialect), self.status_in(dialect), id),
+            Dialect::Responses => self.renamed(dialect).body(),
+            Dialect::Ollama => ollama::error(&self.renamed(dialect)),
         }
     }
 
     /// The status in a dialect.
     fn status_in(&self, dialect: Dialect) -> StatusCode {
-        match dialect {
-            Dialect::OpenAi | Dialect::Ollama => self.status,
+        match (dialect, self.status) {
+            (Dialect::Anthropic, StatusCode::SERVICE_UNAVAILABLE) => {
+                StatusCode::from_u16(OVERLOADED).unwrap_or(self.status)
+            }
+            _ => self.status,
         }
+    }
+
+    /// With the dialect's own name for the field at fault.
+    fn renamed(&self, dialect: Dialect) -> Self {
+        let name = self.param.as_deref().unwrap_or_default();
+        let own = dialect.renamed(name);
+        let message = self.message.replace(&format!("`{name}`"), &format!("`{own}`"));
+        Self { param: self.param.as_ref().map(|_| own.to_owned()), message, ..self.clone() }
     }
 
     /// The error body in OpenAI's form.
@@ -324,9 +340,10 @@ fn count(error: &CountError) -> Fault {
 fn admit(error: &AdmitFault) -> Fault {
     let param = error.param;
     match &error.why {
-        NotAdmitted::TooLong { prompt, output, context } => {
-            let most = u64::from(*context).saturating_sub(*output as u64);
-            let overflow = Some(Overflow { prompt: *prompt as u64, most });
+        NotAdmitted::TooLong { prompt, context, .. } => {
+            // Where the prompt fits, what is asked for the answer is too much.
+            let (prompt, most) = (*prompt as u64, u64::from(*context));
+            let overflow = (prompt >= most).then_some(Overflow { prompt, most });
             Fault { overflow, ..too_long(error).at(param) }
         }
         NotAdmitted::UnknownToken { .. } => {

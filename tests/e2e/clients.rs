@@ -46,6 +46,11 @@ fn ollama_generates_lists_and_understands_the_errors() {
     run_script("ollama_generate.py");
 }
 
+#[test]
+fn openai_gets_responses() {
+    run_script("responses.py");
+}
+
 /// Runs a script of `tests/clients` against a sidecar of its own; its checks are the test.
 fn run_script(name: &str) {
     let Some(python) = tool(".venv/bin/python") else { return };

@@ -10,6 +10,8 @@ pub enum Dialect {
     /// OpenAI chat completions and what is compatible with it.
     #[default]
     Openai,
+    /// Anthropic's Messages.
+    Anthropic,
     /// Ollama's own API: `/api/chat`, `/api/generate`.
     Ollama,
 }
@@ -20,6 +22,7 @@ impl Dialect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
             Self::Ollama => "ollama",
         }
     }

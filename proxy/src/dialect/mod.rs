@@ -4,11 +4,14 @@
 //! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
 //! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
 
-pub mod ollama;
+pub(crate) mod anthropic;
+pub(crate) mod ollama;
+mod raw;
+mod responses;
 
 use std::sync::Arc;
 
-use plimsoll_policies::{Conversation, ParseError, Tokens};
+use plimsoll_policies::{Conversation, ParseError, Step, Tokens};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -29,13 +32,25 @@ pub enum Dialect {
     OpenAi,
     /// Ollama's own API.
     Ollama,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// OpenAI's Responses API.
+    Responses,
 }
 
 impl Dialect {
     /// The dialect of a path in its plain spelling, of known APIs and of others beside them.
     pub fn of(path: &str) -> Self {
-        // The root tells whether an Ollama is here.
-        if path.is_empty() || path.starts_with("/api/") { Self::Ollama } else { Self::OpenAi }
+        let below =
+            |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match path {
+            _ if below("/v1/messages") => Self::Anthropic,
+            // The root tells whether an Ollama is here.
+            "" => Self::Ollama,
+            _ if below("/api") => Self::Ollama,
+            _ if below("/v1/responses") => Self::Responses,
+            _ => Self::OpenAi,
+        }
     }
 
     /// The name in configuration, traces and messages.
@@ -43,14 +58,27 @@ impl Dialect {
         match self {
             Self::OpenAi => "openai",
             Self::Ollama => "ollama",
+            Self::Anthropic => "anthropic",
+            Self::Responses => "responses",
         }
     }
 
     /// The dialect of the servers that have its paths.
     pub const fn server(self) -> config::Dialect {
         match self {
-            Self::OpenAi => config::Dialect::Openai,
+            Self::OpenAi | Self::Responses => config::Dialect::Openai,
+            Self::Anthropic => config::Dialect::Anthropic,
             Self::Ollama => config::Dialect::Ollama,
+        }
+    }
+
+    /// A member of the chat form as the dialect names it.
+    pub fn renamed(self, member: &str) -> &str {
+        match self {
+            Self::OpenAi => member,
+            Self::Anthropic => anthropic::renamed(member),
+            Self::Ollama => ollama::renamed(member),
+            Self::Responses => responses::renamed(member),
         }
     }
 
@@ -59,11 +87,12 @@ impl Dialect {
     /// # Errors
     /// Bytes that are no JSON, or a request that is not of the dialect's form.
     pub fn translate(self, api: Api, body: &str) -> Result<Option<Translated>, DialectError> {
-        Ok(match (self, api) {
-            (Self::Ollama, Api::OllamaChat) => Some(ollama::translate(ollama::Endpoint::Chat, body)?),
-            (Self::Ollama, Api::OllamaGenerate) => Some(ollama::translate(ollama::Endpoint::Generate, body)?),
-            _ => None,
-        })
+        match self {
+            Self::OpenAi => Ok(None),
+            Self::Anthropic => anthropic::translate(api, body).map(Some),
+            Self::Ollama => ollama::translate(api, body),
+            Self::Responses => responses::translate(body).map(Some),
+        }
     }
 }
 
@@ -116,6 +145,11 @@ pub trait Original: Send + Sync {
     /// The engine's model cannot do it: the place in the caller's body, what is wrong and what to send instead.
     fn instead(&self, _engine: &Embedded) -> Result<Option<Instead>, OptionError> {
         Ok(None)
+    }
+
+    /// Edits that the caller asks for itself, ahead of the route's policy; of the embedded engine alone.
+    fn edits(&self) -> Vec<Step> {
+        Vec::new()
     }
 
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.

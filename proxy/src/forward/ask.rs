@@ -1,7 +1,7 @@
-//! Questions of our own to an HTTP upstream: one chat completion, read whole.
+//! Questions of our own to an HTTP upstream: one answer in its dialect, read whole.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use plimsoll_policies::{Message, Tokens};
@@ -9,10 +9,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{json, to_string};
 
-use super::headers::bearer;
+use super::headers::{CREDENTIALS, VERSION, credential};
 use super::upstream::{HttpUpstream, UpstreamError, fail};
 use super::usage::Usage;
 use crate::body::{Body, full};
+use crate::config::Dialect;
+use crate::dialect::{anthropic, ollama};
 use crate::govern::Failure;
 use crate::telemetry::{ChatRequest, Operation, Settings, SummarizeSpan};
 
@@ -21,10 +23,10 @@ const MOST: usize = 4 * 1024 * 1024;
 
 /// What a server is asked.
 pub(crate) struct Question<'a> {
-    /// The path of its chat API.
-    pub(crate) path: &'a str,
-    /// Credentials, where the configuration has none for this upstream.
-    pub(crate) authorization: Option<HeaderValue>,
+    /// The path of its chat API, where it is not the usual one.
+    pub(crate) path: Option<&'a str>,
+    /// The caller's credentials, which count where the configuration has none for this upstream.
+    pub(crate) credentials: HeaderMap,
     /// The model.
     pub(crate) model: &'a str,
     /// The prompt.
@@ -53,7 +55,7 @@ impl HttpUpstream {
     ) -> Result<Completion, Failure> {
         let mut call = span.chat(&ChatRequest {
             operation: Operation::Chat,
-            provider: "openai",
+            provider: self.settings.dialect.as_str(),
             model: question.model,
             server: self.address(),
             stream: false,
@@ -75,13 +77,9 @@ impl HttpUpstream {
                 return Err(failure);
             }
         };
-        let usage = answer.usage.unwrap_or_default();
-        usage.tell(call.facts());
+        answer.usage.tell(call.facts());
         call.completed();
-        let choice = answer.choices.into_iter().next();
-        let cut = choice.as_ref().is_some_and(|choice| choice.finish_reason.as_deref() == Some("length"));
-        let text = choice.and_then(|choice| choice.message.content).unwrap_or_default();
-        Ok(Completion { text, tokens: usage.completion, cut })
+        Ok(Completion { text: answer.text, tokens: answer.usage.completion, cut: answer.cut })
     }
 
     fn own_request(
@@ -89,17 +87,27 @@ impl HttpUpstream {
         question: &Question<'_>,
         trace: impl FnOnce(&mut HeaderMap),
     ) -> Result<Request<Body>, http::Error> {
-        let path = question.path.parse().map_err(http::Error::from)?;
-        let mut headers = HeaderMap::new();
+        let dialect = self.settings.dialect;
+        let usual = match dialect {
+            Dialect::Openai => "/v1/chat/completions",
+            Dialect::Anthropic => "/v1/messages",
+            Dialect::Ollama => "/api/chat",
+        };
+        let path = question.path.unwrap_or(usual).parse().map_err(http::Error::from)?;
+        let mut headers = question.credentials.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let own = self.settings.api_key.as_ref().map(bearer).transpose()?;
-        if let Some(authorization) = own.or_else(|| question.authorization.clone()) {
-            headers.insert(AUTHORIZATION, authorization);
+        if let Some(key) = &self.settings.api_key {
+            CREDENTIALS.iter().for_each(|name| drop(headers.remove(name)));
+            let (name, value) = credential(dialect, key)?;
+            headers.insert(name, value);
+        }
+        if dialect == Dialect::Anthropic {
+            headers.entry(VERSION).or_insert(HeaderValue::from_static("2023-06-01"));
         }
         trace(&mut headers);
         let request = Request::builder().method(Method::POST).uri(self.uri(Some(&path))?);
-        let mut request = request.body(full(question.body()))?;
+        let mut request = request.body(full(question.body(dialect)))?;
         *request.headers_mut() = headers;
         Ok(request)
     }
@@ -114,13 +122,40 @@ impl HttpUpstream {
         }
         let body = Limited::new(response.into_body(), MOST).collect().await;
         let bytes = body.map_err(|_| Failure::passing("upstream_broken"))?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|_| Failure::lasting("no_completion"))
+        let answer = match self.settings.dialect {
+            Dialect::Openai => Answer::completion(&bytes),
+            Dialect::Anthropic => {
+                anthropic::answer::text(&bytes).map(|(text, cut, usage)| Answer { text, cut, usage })
+            }
+            Dialect::Ollama => {
+                ollama::own::answer(&bytes).map(|(text, cut, usage)| Answer { text, cut, usage })
+            }
+        };
+        answer.ok_or_else(|| Failure::lasting("no_completion"))
     }
 }
 
 impl Question<'_> {
     /// The messages go out in the bytes in which the request has them: a provider's cache knows them so.
-    fn body(&self) -> Bytes {
+    fn body(&self, dialect: Dialect) -> Bytes {
+        match dialect {
+            Dialect::Openai => self.completion(),
+            Dialect::Anthropic => self.message(),
+            Dialect::Ollama => ollama::own::question(self.model, self.messages, self.max_tokens).into(),
+        }
+    }
+
+    fn message(&self) -> Bytes {
+        let (system, messages) = anthropic::render::conversation(self.messages);
+        let tools = self.tools.map(anthropic::tools::all);
+        let tools = tools
+            .map_or_else(String::new, |tools| format!(r#""tools":{tools},"tool_choice":{{"type":"none"}},"#));
+        let system = if system.is_empty() { String::new() } else { format!("\"system\":{},", json!(system)) };
+        let (model, messages, most) = (json!(self.model), messages.join(","), self.max_tokens);
+        format!(r#"{{"model":{model},"max_tokens":{most},{tools}{system}"messages":[{messages}]}}"#).into()
+    }
+
+    fn completion(&self) -> Bytes {
         let messages: Vec<&str> = self.messages.iter().map(Message::json).collect();
         let tools = self.tools.filter(|tools| serde_json::from_str::<&RawValue>(tools).is_ok());
         let tools =
@@ -139,9 +174,27 @@ fn failure(error: &UpstreamError) -> Failure {
     Failure { code: error.code(), passing: !matches!(error, UpstreamError::Address(_)) }
 }
 
-/// A chat completion, as far as it is read.
-#[derive(Deserialize)]
+/// An answer, as far as it is read.
 struct Answer {
+    text: String,
+    /// Whether it ended for want of room.
+    cut: bool,
+    usage: Usage,
+}
+
+impl Answer {
+    fn completion(body: &[u8]) -> Option<Self> {
+        let Completed { choices, usage } = serde_json::from_slice(body).ok()?;
+        let choice = choices.into_iter().next();
+        let cut = choice.as_ref().is_some_and(|choice| choice.finish_reason.as_deref() == Some("length"));
+        let text = choice.and_then(|choice| choice.message.content).unwrap_or_default();
+        Some(Self { text, cut, usage: usage.unwrap_or_default() })
+    }
+}
+
+/// A chat completion.
+#[derive(Deserialize)]
+struct Completed {
     choices: Vec<Choice>,
     usage: Option<Usage>,
 }
@@ -165,8 +218,8 @@ mod tests {
     fn a_question_is_a_chat_request_over_the_original_bytes() {
         let messages = [Message::from_json(r#"{"role": "user","content":"\u0041"}"#), Message::user("sum")];
         let question = Question {
-            path: "/v1/chat/completions",
-            authorization: None,
+            path: None,
+            credentials: HeaderMap::new(),
             model: "a \"b\"",
             messages: &messages,
             tools: Some(r#"[ {"type":"function"} ]"#),
@@ -176,9 +229,41 @@ mod tests {
             r#"{"model":"a \"b\"","messages":[{"role": "user","content":"\u0041"},{"role":"user","content":"sum"}],"#,
             r#""tools":[ {"type":"function"} ],"tool_choice":"none","max_tokens":96,"temperature":0,"stream":false}"#
         );
-        assert_eq!(question.body(), wanted);
+        assert_eq!(question.body(Dialect::Openai), wanted);
         let plain = Question { tools: None, ..question };
-        let read: serde_json::Value = serde_json::from_slice(&plain.body()).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&plain.body(Dialect::Openai)).unwrap();
         assert_eq!((&read["max_tokens"], read.get("tools")), (&json!(96), None));
+    }
+
+    #[test]
+    fn an_anthropic_server_is_asked_in_its_own_form() {
+        let messages = [
+            r#"{"role":"system","content":"Be brief"}"#,
+            r#"{"role":"user","content":"q"}"#,
+            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"t","type":"function","function":{"name":"ls","arguments":"{\"a\":1}"}}]}"#,
+            r#"{"role":"tool","tool_call_id":"t","content":"r"}"#,
+            r#"{"role":"user","content":"sum"}"#,
+        ]
+        .map(Message::from_json);
+        let question = Question {
+            path: None,
+            credentials: HeaderMap::new(),
+            model: "m",
+            messages: &messages,
+            tools: Some(r#"[{"type":"function","function":{"name":"ls","parameters":{}}}]"#),
+            max_tokens: 96,
+        };
+        let read: serde_json::Value = serde_json::from_slice(&question.body(Dialect::Anthropic)).unwrap();
+        let wanted = json!({
+            "model": "m", "max_tokens": 96, "system": "Be brief",
+            "tools": [{"name": "ls", "input_schema": {}}], "tool_choice": {"type": "none"},
+            "messages": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "ls", "input": {"a": 1}}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "r"}]},
+                {"role": "user", "content": "sum"},
+            ],
+        });
+        assert_eq!(read, wanted);
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn answer(counting: &Counting) -> Result<Response<Body>, AdmitFault> 
         response.headers_mut().extend(stamp::stamp(envelope, report.as_ref()));
         return Ok(response);
     }
+    let before = envelope.edited.as_ref().map_or(before, |edited| edited.tokens_before);
     let answer = envelope.original.as_ref().map(|original| original.counted(tokens, before));
     let mut response = respond::json(&answer.unwrap_or_else(|| json!({"input_tokens": tokens})));
     response.headers_mut().extend(stamp::stamp(envelope, report.as_ref()));

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::Secret;
+use crate::config::{Dialect, Secret};
 
 /// Headers that hold for one connection only (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -45,9 +45,30 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// An API key as it is sent; it never shows in a log.
-pub(super) fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))?;
+/// Anthropic's header of the API key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Headers that carry a caller's credentials.
+pub(super) const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, API_KEY];
+
+/// The version of Anthropic's API that a request is written for.
+pub(super) const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
+/// Of a request's headers those that a question of ours to the same server needs.
+pub(crate) fn for_own_questions(headers: &HeaderMap) -> HeaderMap {
+    let [authorization, key] = CREDENTIALS;
+    let wanted = [authorization, key, VERSION];
+    let found = wanted.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
+    found.collect()
+}
+
+/// An API key as a server of this dialect takes it; it never shows in a log.
+pub(super) fn credential(dialect: Dialect, key: &Secret) -> Result<(HeaderName, HeaderValue), http::Error> {
+    let (name, value) = match dialect {
+        Dialect::Openai | Dialect::Ollama => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+        Dialect::Anthropic => (API_KEY, key.expose().to_owned()),
+    };
+    let mut value = HeaderValue::try_from(value)?;
     value.set_sensitive(true);
-    Ok(value)
+    Ok((name, value))
 }

@@ -3,7 +3,7 @@
 pub(crate) mod ask;
 mod count;
 mod embedded;
-mod headers;
+pub(crate) mod headers;
 mod load;
 mod models;
 mod tls;
@@ -24,7 +24,7 @@ use crate::{inquiry, kept};
 pub use embedded::{Answer, End, Part, Step, Times};
 pub use models::NoSuchModel;
 pub use upstream::UpstreamError;
-pub use usage::{Seen, Usage, last_of};
+pub use usage::{Seen, Usage, first_of, last_of};
 
 /// The work failed.
 #[derive(Debug, Error)]

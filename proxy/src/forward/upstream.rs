@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder};
 
-use super::headers::{bearer, join_cookies, strip_hop_by_hop};
+use super::headers::{credential, join_cookies, strip_hop_by_hop};
 use super::unasked::without_usage;
 use super::usage::Seen;
 use crate::admit::Sending;
@@ -175,7 +175,9 @@ impl HttpUpstream {
         }
         join_cookies(&mut headers);
         if let Some(key) = &self.settings.api_key {
-            headers.insert(header::AUTHORIZATION, bearer(key)?);
+            let (name, value) = credential(self.settings.dialect, key)?;
+            headers.remove(header::AUTHORIZATION);
+            headers.insert(name, value);
         }
         trace(&mut headers);
         let body = match outgoing {

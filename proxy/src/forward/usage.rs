@@ -92,8 +92,16 @@ impl Seen {
 
 /// The last member of this name in a text, which may begin and end anywhere.
 pub fn last_of<T: DeserializeOwned>(text: &str, name: &str) -> Option<T> {
-    let (_, after) = text.rsplit_once(&format!("\"{name}\""))?;
-    let value = after.trim_start().strip_prefix(':')?;
+    value_behind(text.rsplit_once(&format!("\"{name}\""))?.1)
+}
+
+/// The first member of this name in a text, which may end anywhere.
+pub fn first_of<T: DeserializeOwned>(text: &str, name: &str) -> Option<T> {
+    value_behind(text.split_once(&format!("\"{name}\""))?.1)
+}
+
+fn value_behind<T: DeserializeOwned>(text: &str) -> Option<T> {
+    let value = text.trim_start().strip_prefix(':')?;
     serde_json::Deserializer::from_str(value).into_iter().next()?.ok()
 }
 

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::HeaderMap;
 use plimsoll_engine::{AdmitError, Event, Finish, Generate, Permit, Sampling, Tag};
 use plimsoll_policies::{Ask, Conversation, SUMMARY_HEADER};
 
 use super::Rule;
 use super::memo::Failure;
 use crate::forward::ask::Question;
+use crate::forward::headers::for_own_questions;
 use crate::forward::upstream::HttpUpstream;
+use crate::identify::Api;
 use crate::live::{Embedded, Kind};
 use crate::parse::Envelope;
 use crate::telemetry::{ChatRequest, Operation, Settings, SummarizeSpan};
@@ -22,18 +24,18 @@ const REQUEST: &str = "Summarise the conversation so far. Keep names, numbers an
 pub(super) struct Caller {
     /// The model it names.
     pub(super) model: Option<String>,
-    /// The path it came by.
-    pub(super) path: String,
+    /// The path it came by, where that is OpenAI's for chats.
+    pub(super) path: Option<String>,
     /// Its credentials, which only its own upstream may see.
-    pub(super) authorization: Option<HeaderValue>,
+    pub(super) credentials: HeaderMap,
 }
 
 impl Caller {
     pub(super) fn of(envelope: &Envelope, model: Option<String>) -> Self {
         Self {
             model,
-            path: envelope.head.uri.path().to_owned(),
-            authorization: envelope.head.headers.get(http::header::AUTHORIZATION).cloned(),
+            path: (envelope.api == Api::ChatCompletions).then(|| envelope.head.uri.path().to_owned()),
+            credentials: for_own_questions(&envelope.head.headers),
         }
     }
 }
@@ -106,8 +108,8 @@ async fn by_server(
     let model = ask.model.as_deref().or_else(|| caller?.model.as_deref());
     let Some(model) = model else { return Err(Failure::lasting("no_model")) };
     let question = Question {
-        path: caller.map_or("/v1/chat/completions", |caller| &caller.path),
-        authorization: caller.and_then(|caller| caller.authorization.clone()),
+        path: caller.and_then(|caller| caller.path.as_deref()),
+        credentials: caller.map(|caller| caller.credentials.clone()).unwrap_or_default(),
         model,
         messages: &ask.messages(REQUEST),
         tools: ask.tools.as_deref(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 use plimsoll_engine::KeepAlive;
-use plimsoll_policies::ParseError;
+use plimsoll_policies::{ParseError, Report, Step};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -50,6 +50,10 @@ pub struct Envelope {
     pub api: Api,
     /// What it was before it was translated; none where it speaks OpenAI's dialect or was not read.
     pub original: Option<Arc<dyn Original>>,
+    /// Edits that the caller asks the embedded engine for, ahead of the route's policy.
+    pub edits: Vec<Step>,
+    /// What they did.
+    pub edited: Option<Report>,
     /// The one route that answers it.
     pub route: Arc<Route>,
     /// What the route's policy may do with this request.
@@ -263,7 +267,11 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         | Api::SaveCheckpoint
         | Api::Completions
         | Api::OllamaChat
-        | Api::OllamaGenerate => {
+        | Api::OllamaGenerate
+        | Api::Messages
+        | Api::CountMessages
+        | Api::Responses
+        | Api::ResponsesInputTokens => {
             request.record.record().dialect = Some(request.dialect.as_str());
             let payload = body(&mut request).await?;
             if request.api == Api::Completions {
@@ -324,7 +332,7 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     let model = chat::model(&conversation);
     let route = choose(&request, model.as_deref())?;
     let mode = mode(&request.head, &route);
-    let (mut how, mut ungoverned) = (None, None);
+    let (mut how, mut edits, mut ungoverned) = (None, Vec::new(), None);
     let saves = request.api == Api::SaveCheckpoint;
     let chat = Chat { payload, conversation, model };
     let work = match &route.upstream.kind {
@@ -336,8 +344,9 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
         }
         Kind::Engine(engine) => {
             check_model(&request.live, engine, &route, chat.model.as_deref())?;
-            if let Some(unserved) = original.as_deref().and_then(Original::unserved) {
-                return Err(unserved.into());
+            if let Some(original) = &original {
+                original.unserved().map_or(Ok(()), Err)?;
+                edits = original.edits();
             }
             let instead = match original.as_deref() {
                 Some(original) => original.instead(engine)?,
@@ -358,9 +367,10 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
         }
     };
     let mut call = call(request, route, mode, work);
-    (call.envelope.resumed, call.envelope.original) = (how, original);
-    call.envelope.ungoverned = ungoverned;
-    call.envelope.record.record().ungoverned = ungoverned;
+    let envelope = &mut call.envelope;
+    (envelope.resumed, envelope.original, envelope.edits) = (how, original, edits);
+    envelope.ungoverned = ungoverned;
+    envelope.record.record().ungoverned = ungoverned;
     Ok(call)
 }
 
@@ -491,11 +501,9 @@ fn without_body(mut request: Identified) -> Result<Call, CallError> {
 
 /// What is kept belongs to no route; the last one takes every request.
 fn for_kept(request: Identified, wanted: Wanted) -> Call {
-    let Identified { head, api, live, record, candidates, .. } = request;
-    let route = candidates.last().expect("no request goes on without a route. This is a bug.").clone();
-    let (mode, original, resumed, ungoverned, next) = (Mode::Off, None, None, None, None);
-    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, ungoverned, next };
-    Call { envelope, work: Work::Kept { wanted } }
+    let route =
+        request.candidates.last().expect("no request goes on without a route. This is a bug.").clone();
+    Call { envelope: Envelope::of(request, route, Mode::Off), work: Work::Kept { wanted } }
 }
 
 /// The id behind `/v1/models/`, in whatever spelling of the path; ids may have slashes.
@@ -533,10 +541,16 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
-    let Identified { head, api, live, record, .. } = request;
-    let (original, resumed, ungoverned, next) = (None, None, None, None);
-    let envelope = Envelope { head, api, original, route, mode, live, record, resumed, ungoverned, next };
-    Call { envelope, work }
+    Call { envelope: Envelope::of(request, route, mode), work }
+}
+
+impl Envelope {
+    fn of(request: Identified, route: Arc<Route>, mode: Mode) -> Self {
+        let Identified { head, api, live, record, .. } = request;
+        let (original, edits, edited) = (None, Vec::new(), None);
+        let (resumed, ungoverned, next) = (None, None, None);
+        Self { head, api, original, edits, edited, route, mode, live, record, resumed, ungoverned, next }
+    }
 }
 
 #[cfg(test)]

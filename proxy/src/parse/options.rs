@@ -97,7 +97,7 @@ enum OneOrMany {
 }
 
 /// A field whose value the embedded engine cannot take.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[error("{message}")]
 pub struct OptionError {
     /// The field, as a client spells it.

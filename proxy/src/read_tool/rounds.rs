@@ -37,7 +37,8 @@ impl Rounds {
     /// The rounds of a call whose route lets the model read; else the call as it came.
     pub(super) fn of(counted: Counted) -> Result<Box<Self>, Box<Counted>> {
         let Counted { call: parse::Call { mut envelope, work }, counter } = counted;
-        let may = envelope.route.read_tool && envelope.mode == Mode::Enforce;
+        // Answers are read in OpenAI's form alone.
+        let may = envelope.route.read_tool && envelope.mode == Mode::Enforce && envelope.original.is_none();
         let tool = work.chat().filter(|_| may).and_then(|chat| with_tool(&chat.conversation));
         let (Some(conversation), Some(counter)) = (tool, counter.clone()) else {
             return Err(Box::new(Counted { call: parse::Call { envelope, work }, counter }));

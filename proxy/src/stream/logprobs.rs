@@ -46,8 +46,8 @@ impl Likely {
     }
 }
 
-/// As a list, each with what was likeliest in its place.
-pub fn likelihoods(list: &[Likelihood]) -> Value {
+/// One object a token, as chat completions and responses have it.
+pub fn likelihoods(list: &[Likelihood]) -> Vec<Value> {
     let one = |likelihood: &Likelihood| {
         let mut json = likelihood.chosen.json();
         json["top_logprobs"] = likelihood.top.iter().map(Likely::json).collect();

@@ -85,6 +85,11 @@ impl Said {
         }
     }
 
+    /// A tool call as a whole.
+    pub fn called(&mut self, name: &str, arguments: &str) {
+        self.call(self.calls.len(), name, arguments);
+    }
+
     /// Why it ended.
     pub fn finish(&mut self, reason: &str) {
         self.finish = Some(reason.to_owned());

@@ -6,6 +6,7 @@
 mod message;
 mod object;
 mod options;
+pub(crate) mod own;
 mod reply;
 mod request;
 mod said;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use super::{DialectError, Instead, Original, Translated};
 use crate::admit::Run;
 use crate::forward::{Seen, Usage};
+use crate::identify::Api;
 use crate::inquiry;
 use crate::live::Embedded;
 use crate::parse::{OptionError, Prompt};
@@ -26,8 +28,7 @@ use crate::respond::Fault;
 use crate::stream::Reply;
 use crate::telemetry;
 
-pub use request::Endpoint;
-use request::{Request, Turn};
+use request::{Endpoint, Request, Turn};
 
 /// A request behind its OpenAI form.
 struct Asked {
@@ -35,24 +36,31 @@ struct Asked {
     request: Request,
 }
 
-/// Translates a body.
+/// Translates the body of an API that holds a conversation.
 ///
 /// # Errors
 /// It is no JSON, or not of the endpoint's form.
-pub(super) fn translate(endpoint: Endpoint, body: &str) -> Result<Translated, DialectError> {
+pub(super) fn translate(api: Api, body: &str) -> Result<Option<Translated>, DialectError> {
+    let endpoint = match api {
+        Api::OllamaChat => Endpoint::Chat,
+        Api::OllamaGenerate => Endpoint::Generate,
+        _ => return Ok(None),
+    };
     let request = request::translate(endpoint, body)?;
-    Ok(Translated { json: request.json.clone(), original: Arc::new(Asked { body: body.into(), request }) })
+    Ok(Some(Translated {
+        json: request.json.clone(),
+        original: Arc::new(Asked { body: body.into(), request }),
+    }))
 }
 
-/// An error as it stands in an answer, and in a stream. Members are told by their names here.
-pub fn error(fault: &Fault) -> Value {
-    let message = match &fault.param {
-        Some(param) => {
-            fault.message.replace(&format!("`{param}`"), &format!("`{}`", options::place_of(param)))
-        }
-        None => fault.message.clone(),
-    };
-    json!({"error": message})
+/// An error as it stands in an answer, and in a stream.
+pub(crate) fn error(fault: &Fault) -> Value {
+    json!({"error": fault.message})
+}
+
+/// A member of the chat form as it is named here.
+pub(super) fn renamed(member: &str) -> &str {
+    options::place_of(member)
 }
 
 impl Original for Asked {

@@ -3,7 +3,7 @@
 use plimsoll_policies::json;
 
 use super::super::DialectError;
-use super::object::{Object, place, wrong};
+use super::object::{Object, wrong};
 
 /// Members of an OpenAI body, as name and raw JSON.
 pub(super) type Members = Vec<(&'static str, String)>;
@@ -34,40 +34,37 @@ enum Kind {
 /// penalties look at the whole text, whatever `repeat_last_n` says; what stays in a full window (`num_keep`) is the
 /// policy's. Unknown ones are ignored, as Ollama does.
 const OPTIONS: &[(&str, Kind)] = &[
-    ("num_ctx", Kind::Window),
-    ("num_predict", Kind::Int(Some("max_tokens"))),
-    ("temperature", Kind::Float(Some("temperature"))),
-    ("top_k", Kind::Int(Some("top_k"))),
-    ("top_p", Kind::Float(Some("top_p"))),
-    ("min_p", Kind::Float(Some("min_p"))),
-    ("typical_p", Kind::Only(1.0)),
-    ("seed", Kind::Int(Some("seed"))),
-    ("stop", Kind::Texts("stop")),
-    ("repeat_penalty", Kind::Float(Some("repetition_penalty"))),
-    ("presence_penalty", Kind::Float(Some("presence_penalty"))),
-    ("frequency_penalty", Kind::Float(Some("frequency_penalty"))),
-    ("num_keep", Kind::Int(None)),
-    ("repeat_last_n", Kind::Int(None)),
-    ("num_batch", Kind::Int(None)),
-    ("num_gpu", Kind::Int(None)),
-    ("main_gpu", Kind::Int(None)),
-    ("num_thread", Kind::Int(None)),
-    ("use_mmap", Kind::Flag),
+    ("options.num_ctx", Kind::Window),
+    ("options.num_predict", Kind::Int(Some("max_tokens"))),
+    ("options.temperature", Kind::Float(Some("temperature"))),
+    ("options.top_k", Kind::Int(Some("top_k"))),
+    ("options.top_p", Kind::Float(Some("top_p"))),
+    ("options.min_p", Kind::Float(Some("min_p"))),
+    ("options.typical_p", Kind::Only(1.0)),
+    ("options.seed", Kind::Int(Some("seed"))),
+    ("options.stop", Kind::Texts("stop")),
+    ("options.repeat_penalty", Kind::Float(Some("repetition_penalty"))),
+    ("options.presence_penalty", Kind::Float(Some("presence_penalty"))),
+    ("options.frequency_penalty", Kind::Float(Some("frequency_penalty"))),
+    ("options.num_keep", Kind::Int(None)),
+    ("options.repeat_last_n", Kind::Int(None)),
+    ("options.num_batch", Kind::Int(None)),
+    ("options.num_gpu", Kind::Int(None)),
+    ("options.main_gpu", Kind::Int(None)),
+    ("options.num_thread", Kind::Int(None)),
+    ("options.use_mmap", Kind::Flag),
 ];
 
 /// The place of an OpenAI member among Ollama's.
-pub(super) fn place_of(param: &str) -> String {
+pub(super) fn place_of(param: &str) -> &str {
     let named = |kind: &Kind| match kind {
         Kind::Int(Some(name)) | Kind::Float(Some(name)) | Kind::Texts(name) => *name == param,
         _ => false,
     };
     match param {
-        "response_format" => "format".to_owned(),
-        "chat_template_kwargs" => "think".to_owned(),
-        _ => OPTIONS
-            .iter()
-            .find(|(_, kind)| named(kind))
-            .map_or_else(|| param.to_owned(), |(name, _)| place("options", name)),
+        "response_format" => "format",
+        "chat_template_kwargs" => "think",
+        _ => OPTIONS.iter().find(|(_, kind)| named(kind)).map_or(param, |(place, _)| place),
     }
 }
 
@@ -81,11 +78,12 @@ pub(super) fn read(body: &Object<'_>) -> Result<Read, DialectError> {
     };
     let options = Object::read(raw, span.start).ok_or_else(|| wrong("options", "an object", raw))?;
     let mut read = Read::default();
-    for (name, kind) in OPTIONS {
+    for (place, kind) in OPTIONS {
+        let name = place.strip_prefix("options.").unwrap_or(place);
         let Some(raw) = options.get(name) else { continue };
-        if let Err(wanted) = read.option(kind, raw) {
-            let at = place("options", name);
-            let DialectError::Form { param, message } = wrong(&at, wanted, raw) else { continue };
+        if let Err(wanted) = read.option(kind, raw)
+            && let DialectError::Form { param, message } = wrong(place, wanted, raw)
+        {
             read.refused.get_or_insert((param, message));
         }
     }

@@ -87,7 +87,7 @@ impl Reply for Answer {
         }
         let mut object = self.object(&delta);
         if self.logprobs && !part.logprobs.is_empty() {
-            object.insert("logprobs".to_owned(), likelihoods(&part.logprobs));
+            object.insert("logprobs".to_owned(), likelihoods(&part.logprobs).into());
         }
         object.insert("done".to_owned(), false.into());
         vec![Value::Object(object)]
@@ -111,7 +111,7 @@ impl Reply for Answer {
         };
         let mut whole = self.done(&delta, end);
         if self.logprobs {
-            whole["logprobs"] = likelihoods(&self.said.logprobs);
+            whole["logprobs"] = likelihoods(&self.said.logprobs).into();
         }
         whole
     }

@@ -15,7 +15,7 @@ use crate::cut::cut;
 
 /// Which of the two endpoints is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
+pub(super) enum Endpoint {
     /// `/api/chat`
     Chat,
     /// `/api/generate`
@@ -120,7 +120,7 @@ pub(super) fn place(request: &Request, param: &str) -> String {
             rest.starts_with("[0]") && request.json.starts_with(r#"{"messages":[{"role":"system""#);
         return if instructions { "system" } else { "prompt" }.to_owned();
     }
-    if param.starts_with("messages") { param.to_owned() } else { options::place_of(param) }
+    options::place_of(param).to_owned()
 }
 
 /// What stands in for an earlier answer; no template changes it.
