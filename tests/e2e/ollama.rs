@@ -17,6 +17,7 @@ listen: {{ data: 127.0.0.1:0, admin: 127.0.0.1:0 }}
 log: {{ level: error }}
 upstreams: {{ other: {{ url: '{}', context: 8000, {upstream} }} }}
 routes: [ {{ name: default, upstream: other, {route} }} ]
+policies: {{ plain: {{ steps: [ {{ cap_tool_output: {{ max_tokens: 1500 }} }} ] }} }}
 ",
         mock.url
     ))
@@ -83,7 +84,7 @@ fn the_client_and_the_server_see_what_they_see_without_us() {
     let direct = Mock::start(answers());
     let Some((printed, seen)) = run_client(&direct.url, &direct) else { return };
     assert_eq!(seen.len(), answers().len());
-    for route in ["policy: chat", "policy: agent, mode: shadow", "policy: 'off', mode: 'off'"] {
+    for route in ["policy: plain", "policy: agent, mode: shadow", "policy: 'off', mode: 'off'"] {
         let mock = Mock::start(answers());
         let sidecar = sidecar(&mock, "dialect: ollama", route);
         let (through, sent) = run_client(&sidecar.data_url, &mock).expect("it ran before");
