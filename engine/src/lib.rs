@@ -20,7 +20,7 @@
 //!     queue: 64,
 //!     keep_alive: KeepAlive::Always,
 //! })?;
-//! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?;
+//! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?.ids();
 //! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
 //! let request = Generate { prompt, max_tokens: 100, sampling: Sampling::greedy(), ..Generate::default() };
 //! let mut answer = engine.generate(request, permit);
@@ -35,8 +35,8 @@
 //! # }
 //! ```
 //!
-//! Deliberately absent: HTTP, policies, and any runtime of its own. Graphs whose KV cache is not a shared buffer of
-//! `GroupQueryAttention` are refused when they are loaded, with what to use instead.
+//! Deliberately absent: HTTP, policies, and any runtime of its own. Graphs that it cannot run exactly are refused when
+//! they are loaded, with what to use instead.
 
 mod config;
 mod error;
@@ -51,6 +51,7 @@ mod cache;
 mod session;
 mod schedule;
 mod worker;
+mod forecast;
 mod load;
 mod checkpoint;
 
@@ -62,15 +63,17 @@ use tokio::sync::mpsc;
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
 pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
 pub use error::{AdmitError, GenerateError, LoadError};
-pub use grammar::{Format, Grammar, GrammarError};
+pub use forecast::{Demand, Forecast, SharedPrefix};
+pub use grammar::{Bounds, Choice, Format, Function, Grammar, GrammarError, Tools};
 pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
-pub use worker::{Batch, SlotReading, Tag};
+pub use worker::{Batch, SharingReading, SlotReading, Tag};
 
 use grammar::Grammars;
 use load::Running;
+use memory::Ask;
 use text::Text;
 use worker::{Ahead, Cancel, Command, Order};
 
@@ -108,18 +111,18 @@ impl Engine {
         &self.0.text
     }
 
-    /// Tokens of a prompt whose keys and values some slot holds now: what a request started at once would report as
+    /// Tokens of a prompt whose keys and values some slot or shared segment holds now: what a request started at once would report as
     /// cached. Known before admission; costs one comparison for each slot.
     pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
         u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
     }
 
-    /// The grammar of a format, for [`Generate::grammar`]. Takes milliseconds, the first time longer: not for tasks of
-    /// an async runtime.
-    pub fn grammar(&self, format: &Format) -> Result<Grammar, GrammarError> {
+    /// The grammar of an answer, for [`Generate::grammar`]; none where nothing is to be held. Takes milliseconds, the
+    /// first time longer: not for tasks of an async runtime. Those last asked for are kept.
+    pub fn grammar(&self, bounds: &Bounds) -> Result<Option<Grammar>, GrammarError> {
         let model = self.model();
         let grammars = self.0.grammars.get_or_init(|| Grammars::new(&self.0.text, model.vocab, &model.eos));
-        grammars.compile(format)
+        grammars.compile(bounds)
     }
 
     /// Reserves KV memory for `tokens` (prompt and answer together) and a slot to run in. Waits for both behind those
@@ -128,9 +131,20 @@ impl Engine {
         self.0.budget.reserve(tokens).await
     }
 
-    /// As [`Engine::reserve`], `count` times at once: all permits come together, or none.
-    pub async fn reserve_all(&self, tokens: u32, count: u32) -> Result<Vec<Permit>, AdmitError> {
-        self.0.budget.reserve_all(tokens, count).await
+    /// As [`Engine::reserve`], for a prompt that is known: what it begins with and shares with others is not reserved
+    /// another time.
+    pub async fn reserve_for(&self, prompt: &Arc<[u32]>, tokens: u32) -> Result<Permit, AdmitError> {
+        self.0.budget.reserve(Ask::new(tokens, prompt.clone())).await
+    }
+
+    /// As [`Engine::reserve_for`], `count` times at once: all permits come together, or none.
+    pub async fn reserve_all(
+        &self,
+        prompt: &Arc<[u32]>,
+        tokens: u32,
+        count: u32,
+    ) -> Result<Vec<Permit>, AdmitError> {
+        self.0.budget.reserve_all(Ask::new(tokens, prompt.clone()).times(count)).await
     }
 
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
@@ -161,7 +175,8 @@ impl Engine {
         tag: Option<Tag>,
     ) -> Result<Generation, AdmitError> {
         let tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
-        let permit = self.0.budget.try_reserve(tokens.saturating_add(request.max_tokens))?;
+        let (tokens, prompt) = (tokens.saturating_add(request.max_tokens), request.prompt.clone());
+        let permit = self.0.budget.try_reserve(Ask::new(tokens, prompt))?;
         Ok(self.order(request, permit, tag, Some(Ahead { replaces })))
     }
 
@@ -230,6 +245,11 @@ impl Engine {
     /// The slots, as they were after the worker's last turn.
     pub fn slots(&self) -> Vec<SlotReading> {
         self.0.board.read()
+    }
+
+    /// How slots share what their conversations begin with alike.
+    pub fn sharing(&self) -> SharingReading {
+        self.0.board.sharing()
     }
 
     /// Requests that wait for memory.

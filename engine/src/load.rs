@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
 use crate::error::LoadError;
+use crate::forecast::{self, Asked};
 use crate::grammar::Grammars;
-use crate::memory::{self, Budget, Holdings, Ledger, Limits, Meter, Wish};
+use crate::memory::{self, Budget, Holdings, Ledger, Limits, Meter};
 use crate::model::{self, Element, Layout, Model};
 use crate::session::{Loaded, Plan, Session};
 use crate::text::Text;
@@ -21,8 +22,8 @@ use crate::worker::{Board, Command, Current, Facts, Life, Worker};
 /// Places in the worker's channel beside one for each slot: for a shutdown, and for whoever asks something else.
 const KEPT_PLACES: usize = 2;
 
-/// Runs over a cache that grows hold it up to three times more: as past and as present, each with padding.
-const COPIES: u64 = 3;
+/// ONNX Runtime's name of the provider that runs on the CPU.
+pub(crate) const CPU: &str = "CPUExecutionProvider";
 
 /// A model with its thread.
 pub(crate) struct Running {
@@ -163,7 +164,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
     let thread = thread.map_err(|e| gone(format!("no thread could be started ({e})")))?;
     let ready = answered.recv().map_err(|_| gone("the loading thread ended".to_owned()))??;
     let name = candidate.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"));
-    let provider = if candidate.cuda.is_some() { "CUDAExecutionProvider" } else { "CPUExecutionProvider" };
+    let provider = if candidate.cuda.is_some() { "CUDAExecutionProvider" } else { CPU };
     Ok(Running {
         device: DeviceInfo { name, provider, reason: candidate.reason.clone() },
         context: ready.limits.context,
@@ -196,16 +197,13 @@ fn prepare(
     let ledger = Ledger::of(cuda, 0);
     let loaded = Loaded::load(&plan)?;
     let free = cuda.map_or_else(memory::available, device::free);
-    let growing = model.layout == Layout::Concatenated;
-    let limits = Limits::decide(&Wish {
+    let asked = Asked {
         memory: config.memory,
         context: config.context,
         slots: config.slots,
-        per_token: model.kv_bytes_per_token,
-        model_context: model.context_length,
-        free: if growing { free.map(|free| free / (1 + COPIES)) } else { free },
         upfront: cuda.is_some(),
-    })?;
+    };
+    let limits = forecast::limits(model, &asked, free)?;
     let (session, holdings) = loaded.session(model, config.slots, limits.context)?;
     let per_token = model.kv_bytes_per_token;
     let budget = Budget::new(limits.bytes, per_token, limits.context, config.slots, config.queue);

@@ -33,6 +33,8 @@ pub(crate) enum Turn {
 pub(crate) struct Scheduler {
     /// Tokens of a chunk at most.
     chunk: usize,
+    /// Only the first chunk of a prompt is computed at once: it is as large as can be.
+    whole: bool,
     decoded: bool,
     /// The request whose prompt ran last.
     last: u64,
@@ -47,11 +49,18 @@ pub(crate) struct Pending {
     pub(crate) request: u64,
     /// Tokens left to compute.
     pub(crate) tokens: usize,
+    /// Whether some are computed.
+    pub(crate) begun: bool,
 }
 
 impl Scheduler {
     pub(crate) fn new(chunk: usize) -> Self {
-        Self { chunk, decoded: false, last: 0, speed: None }
+        Self { chunk, whole: false, decoded: false, last: 0, speed: None }
+    }
+
+    /// For a model that computes only the first chunk of a prompt at once.
+    pub(crate) fn whole(self, whole: bool) -> Self {
+        Self { whole, ..self }
     }
 
     /// Decides. `pending` is in the order of arrival.
@@ -67,7 +76,9 @@ impl Scheduler {
         // Prompts take turns, so that a short one does not wait for the whole of a long one.
         let place = pending.iter().position(|one| one.request > self.last).unwrap_or(0);
         self.last = pending[place].request;
-        let limit = if decoding == 0 && pending.len() == 1 { self.chunk } else { self.shared_chunk() };
+        let alone = decoding == 0 && pending.len() == 1;
+        let largest = if self.whole { !pending[place].begun } else { alone };
+        let limit = if largest { self.chunk } else { self.shared_chunk() };
         Turn::Prefill { place, tokens: pending[place].tokens.min(limit) }
     }
 
@@ -100,7 +111,7 @@ mod tests {
     const CHUNK: usize = 512;
 
     fn pending(tokens: &[usize]) -> Vec<Pending> {
-        (1..).zip(tokens).map(|(request, &tokens)| Pending { request, tokens }).collect()
+        (1..).zip(tokens).map(|(request, &tokens)| Pending { request, tokens, begun: false }).collect()
     }
 
     #[test]
@@ -121,6 +132,16 @@ mod tests {
         let turns: Vec<_> = (0..6).map(|_| scheduler.next(3, &pending(&[10_000]))).collect();
         let prefill = Turn::Prefill { place: 0, tokens: SMALLEST };
         assert_eq!(turns, [Turn::Decode, prefill, Turn::Decode, prefill, Turn::Decode, prefill]);
+    }
+
+    #[test]
+    fn where_only_the_first_chunk_runs_at_once_it_is_the_largest() {
+        let mut scheduler = Scheduler::new(CHUNK).whole(true);
+        let waiting = |begun| [Pending { request: 1, tokens: 10_000, begun }];
+        assert_eq!(scheduler.next(3, &waiting(false)), Turn::Decode);
+        assert_eq!(scheduler.next(3, &waiting(false)), Turn::Prefill { place: 0, tokens: CHUNK });
+        // What follows goes token by token: small chunks, so that others are heard.
+        assert_eq!(scheduler.next(0, &waiting(true)), Turn::Prefill { place: 0, tokens: SMALLEST });
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod search;
 mod text;
 
 use std::collections::BTreeMap;
+use std::slice;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,9 +117,11 @@ pub(crate) fn apply(params: &CapToolOutput, snapshot: &Snapshot) -> Effect {
 fn capped(params: &CapToolOutput, snapshot: &Snapshot, index: usize) -> Option<(Option<String>, Message)> {
     let message = &snapshot.conversation.messages()[index];
     let raw = message.raw_content();
+    // No tokenizer makes more tokens than bytes, and a message weighs more than its text alone.
+    let within =
+        |cap: Tokens| (raw.len() as Tokens) <= cap || snapshot.weights.of(slice::from_ref(message)) <= cap;
     let least = params.per_tool.values().copied().min().unwrap_or(Tokens::MAX);
-    // No tokenizer makes more tokens than bytes.
-    if (raw.len() as Tokens) <= params.cap(None, snapshot.limits.window).min(least) {
+    if within(params.cap(None, snapshot.limits.window).min(least)) {
         return None;
     }
     let tool = tool_name(snapshot.conversation.messages(), index);
@@ -126,7 +129,7 @@ fn capped(params: &CapToolOutput, snapshot: &Snapshot, index: usize) -> Option<(
         return None;
     }
     let cap = params.cap(tool.as_deref(), snapshot.limits.window);
-    if (raw.len() as Tokens) <= cap {
+    if within(cap) {
         return None;
     }
     let id = snapshot.originals.then(|| artifact_id(snapshot.conversation.original(message).raw_content()));

@@ -115,7 +115,7 @@ impl CountTokens for Contrary {
     }
 
     fn messages(&self, messages: &[Message]) -> Tokens {
-        messages.len() as Tokens
+        messages.iter().map(|message| message.json().len() as Tokens).sum()
     }
 
     fn text(&self, text: &str) -> Tokens {

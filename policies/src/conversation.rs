@@ -114,6 +114,15 @@ impl Conversation {
         &self.messages
     }
 
+    /// The first user message as it came in, whatever a policy made of it; none where no user speaks.
+    #[must_use]
+    pub fn first_user(&self) -> Option<Message> {
+        let Source { body, outline } = &*self.source;
+        let spans = outline.elements.iter().enumerate();
+        let mut messages = spans.map(|(slot, span)| Message::original(body.clone(), span.clone(), slot));
+        messages.find(|message| message.role() == Role::User)
+    }
+
     /// The raw JSON text of the tools array as it would be sent; none where there is no array.
     #[must_use]
     pub fn tools(&self) -> Option<&str> {

@@ -100,7 +100,7 @@ async fn state(State(admin): State<Admin>) -> Json<Value> {
                 "upstream": &*route.upstream.name,
                 "policy": &*route.policy,
                 "mode": route.mode,
-                "window_tokens": route.window,
+                "window_tokens": route.window(),
             })
         })
         .collect();

@@ -1,12 +1,13 @@
 //! Reserves device memory for a call's prompt and answer: a permit, a wait, or a refusal with exact figures.
 
-use std::sync::{Arc, LazyLock};
+mod bounds;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_engine::{AdmitError, Format, Grammar, GrammarError, Permit};
+use plimsoll_engine::{AdmitError, Grammar, GrammarError, Permit};
 use plimsoll_policies::{Conversation, CountError, Report};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Governed;
@@ -15,9 +16,6 @@ use crate::kept::{Caller, Kept, Saving, Wanted};
 use crate::live::{Embedded, Live};
 use crate::parse::{Envelope, Input, Loading, Options, Outgoing, Work};
 use crate::stream::Kind;
-
-/// One schema is compiled at a time: each may take much memory and a core.
-static COMPILER: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
 /// A call that may go where its route leads.
 pub enum Admitted {
@@ -62,8 +60,8 @@ pub struct Run {
     pub report: Option<Report>,
     /// Which API asks.
     pub kind: Kind,
-    /// Whether the request offers tools.
-    pub tools: bool,
+    /// Names of the functions that the request offers.
+    pub tools: Arc<[String]>,
     /// How the answer goes on.
     pub options: Options,
     /// The prompt, as it was counted.
@@ -132,14 +130,28 @@ pub enum NotAdmitted {
     /// The prompt cannot be rendered by the model's template.
     #[error(transparent)]
     Count(#[from] CountError),
-    /// The answer's format cannot be followed.
-    #[error("`response_format`: {0}")]
+    /// The answer's format or its calls cannot be held to.
+    #[error(transparent)]
     Format(#[from] GrammarError),
-    /// The answer's format leaves no room for the calls that are offered.
+    /// A function that is not offered must be called.
+    #[error("`tool_choice`: `{0}` is not one of `tools`")]
+    UnknownTool(String),
+    /// There is nothing to call.
+    #[error("`tool_choice`: a call needs `tools`")]
+    NoTools,
+    /// Schemas that would take too long.
+    #[error("`tools` is {bytes} bytes, at most {most} are taken where calls are held to their schemas")]
+    ToolsTooLong {
+        /// Bytes of the tools.
+        bytes: usize,
+        /// The most.
+        most: usize,
+    },
+    /// The grammar decides where the answer ends.
     #[error(
-        "`response_format`: an answer bound to a format calls no tools: send `tool_choice: none` or no `tools`"
+        "`min_tokens` has no place beside calls that are held to a form: the form decides where the answer ends"
     )]
-    FormatBesideTools,
+    LeastBesideGrammar,
     /// The format's compilation ended without a result.
     #[error("`response_format`: the schema could not be compiled")]
     FormatCrashed,
@@ -205,22 +217,19 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
             (Kind::Text, known(engine.counter.plain(prompt)?, engine.engine.model().vocab)?)
         }
     };
-    let tools = matches!(&input, Input::Chat(chat) if chat.conversation.tools().is_some());
     let context = context(&engine, &envelope);
     let max_tokens = room(&engine, context, &prompt, (asked(&input, &options), options.n))?;
-    if options.format.is_some() && tools && options.tool_calls {
-        return Err(NotAdmitted::FormatBesideTools);
-    }
     let resident = engine.engine.resident_prefix(&prompt);
     let chat = match input {
         Input::Chat(chat) => Some(chat.conversation),
         Input::Continued(_) | Input::Text(_) => None,
     };
     let wait = envelope.live.limits.queue_wait;
-    let grammar = grammar(&engine, options.format.clone(), wait).await?;
+    let bounds = bounds::bounds(&engine, &options, chat.as_ref(), &prompt)?;
+    let grammar = bounds::grammar(&engine, bounds, wait).await?;
+    let tools = bounds::offered(chat.as_ref()).into_iter().map(|function| function.name).collect();
     let span = envelope.record.wait();
-    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
-    let permits = reserve(&engine, tokens, options.n, wait).await?;
+    let permits = reserve(&engine, &prompt, (max_tokens, options.n), wait).await?;
     drop(span);
     Ok(Admitted::Run(Run {
         engine,
@@ -236,32 +245,6 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         grammar,
         permits,
     }))
-}
-
-/// Compiling takes milliseconds or more, by the schema: not on a thread that serves others.
-async fn grammar(
-    engine: &Arc<Embedded>,
-    format: Option<Box<Format>>,
-    wait: Duration,
-) -> Result<Option<Grammar>, NotAdmitted> {
-    let Some(format) = format else { return Ok(None) };
-    let turn = turn(COMPILER.clone(), wait).await?;
-    let engine = engine.clone();
-    let compile = move || {
-        // A caller that leaves does not end what has begun.
-        let _turn = turn;
-        engine.engine.grammar(&format)
-    };
-    let compiled = tokio::task::spawn_blocking(compile).await;
-    Ok(Some(compiled.map_err(|_| NotAdmitted::FormatCrashed)??))
-}
-
-/// The turn to compile, behind those who asked before.
-async fn turn(compiler: Arc<Semaphore>, wait: Duration) -> Result<OwnedSemaphorePermit, NotAdmitted> {
-    match tokio::time::timeout(wait, compiler.acquire_owned()).await {
-        Ok(turn) => turn.map_err(|_| NotAdmitted::FormatCrashed),
-        Err(_) => Err(NotAdmitted::CompilerBusy(wait)),
-    }
 }
 
 /// Token ids may come from the client.
@@ -315,30 +298,13 @@ fn room(
 /// All choices run together or not at all.
 async fn reserve(
     engine: &Embedded,
-    tokens: u32,
-    count: u32,
+    prompt: &Arc<[u32]>,
+    (max_tokens, count): (u32, u32),
     wait: Duration,
 ) -> Result<Vec<Permit>, NotAdmitted> {
-    match tokio::time::timeout(wait, engine.engine.reserve_all(tokens, count)).await {
+    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
+    match tokio::time::timeout(wait, engine.engine.reserve_all(prompt, tokens, count)).await {
         Ok(reserved) => Ok(reserved?),
         Err(_) => Err(NotAdmitted::Waited(wait)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn schemas_are_compiled_one_at_a_time() {
-        let compiler = Arc::new(Semaphore::new(1));
-        let first = turn(compiler.clone(), Duration::ZERO).await.expect("nobody compiles");
-        let busy = turn(compiler.clone(), Duration::ZERO).await.expect_err("somebody compiles");
-        assert!(matches!(busy, NotAdmitted::CompilerBusy(Duration::ZERO)), "{busy}");
-        let second = tokio::spawn(turn(compiler.clone(), Duration::MAX));
-        tokio::task::yield_now().await;
-        assert!(!second.is_finished());
-        drop(first);
-        drop(second.await.expect("a task").expect("its turn has come"));
     }
 }

@@ -9,7 +9,7 @@ use plimsoll_engine::text::{Certificate, Text, TextError};
 use plimsoll_engine::{
     Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths,
 };
-use plimsoll_policies::{Chain, Summariser, Tokens};
+use plimsoll_policies::{Chain, Summariser};
 use thiserror::Error;
 
 use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
@@ -68,6 +68,7 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
         let upstream = match (settings, kept) {
             (config::Upstream::Engine(_), Some(kept)) if matches!(kept.kind, Kind::Engine(_)) => kept.clone(),
             (config::Upstream::Engine(settings), _) => Arc::new(engine(name, settings, config, telemetry)?),
+            (config::Upstream::Http(settings), Some(kept)) if stays(kept, settings) => kept.clone(),
             (config::Upstream::Http(settings), _) => Arc::new(http(name, settings)?),
         };
         upstreams.insert(name.as_str(), upstream);
@@ -94,6 +95,13 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
             needs_restart,
         },
     })
+}
+
+/// Whether an upstream is what it was: its connections, and what is known of its servers, outlive a reload then. Its
+/// certificates may have changed in their file.
+fn stays(upstream: &Upstream, settings: &config::HttpUpstream) -> bool {
+    let same = |server: &HttpUpstream| server.settings() == settings;
+    settings.ca_file.is_none() && matches!(&upstream.kind, Kind::Http(server) if same(server))
 }
 
 impl Live {
@@ -263,7 +271,7 @@ fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, A
     Route {
         name: settings.name.as_str().into(),
         matches: settings.matches.clone(),
-        window: settings.window.unwrap_or_else(|| window(&upstream, &config.upstreams[&settings.upstream])),
+        given_window: settings.window,
         upstream,
         policy: settings.policy.as_str().into(),
         chain,
@@ -274,14 +282,5 @@ fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, A
         any_model: settings.any_model,
         read_tool: settings.read_tool && config.artifacts.kept(),
         on_unparsable: settings.on_unparsable,
-    }
-}
-
-/// A route whose policy needs no window has none: the configuration asks for one wherever it matters.
-fn window(upstream: &Upstream, settings: &config::Upstream) -> Tokens {
-    match (&upstream.kind, settings) {
-        (Kind::Engine(engine), _) => engine.engine.context().into(),
-        (Kind::Http(_), config::Upstream::Http(settings)) => settings.context.unwrap_or(Tokens::MAX),
-        (Kind::Http(_), config::Upstream::Engine(_)) => Tokens::MAX,
     }
 }

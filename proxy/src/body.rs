@@ -11,7 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower::BoxError;
 
 use crate::cut::cut;
@@ -36,6 +36,26 @@ impl BrokenOff {
 #[derive(Debug, Error)]
 #[error("nothing came for {}", humantime::format_duration(*.0))]
 pub struct Paused(Duration);
+
+/// The answer as a whole took too long.
+#[derive(Debug, Error)]
+#[error("the answer was not whole in time")]
+pub struct Late;
+
+impl BrokenOff {
+    /// Why an upstream's answer broke off, in a word, for clients and traces.
+    pub fn code(&self) -> &'static str {
+        let error: &(dyn std::error::Error + 'static) = self;
+        let mut chain = std::iter::successors(Some(error), |error| (*error).source());
+        if paused(error).is_some() {
+            "upstream_idle_timeout"
+        } else if chain.any(<dyn std::error::Error>::is::<Late>) {
+            "upstream_total_timeout"
+        } else {
+            "upstream_broken"
+        }
+    }
+}
 
 /// How long a body had paused before it was broken off, where that lies beneath an error.
 pub fn paused(error: &(dyn std::error::Error + 'static)) -> Option<Duration> {
@@ -180,6 +200,10 @@ pub trait Observe {
     fn ended(&mut self);
     /// It broke off.
     fn broken(&mut self);
+    /// It broke off, for this reason.
+    fn broken_by(&mut self, _why: &BrokenOff) {
+        self.broken();
+    }
 }
 
 /// A body that is passed on untouched while somebody watches; the watcher goes when the body does.
@@ -215,7 +239,7 @@ impl<O: Observe + Unpin> http_body::Body for Observed<O> {
                     self.observer.ended();
                 }
             }
-            Poll::Ready(Some(Err(_))) => self.observer.broken(),
+            Poll::Ready(Some(Err(why))) => self.observer.broken_by(why),
             Poll::Ready(None) => self.observer.ended(),
             Poll::Pending => {}
         }
@@ -268,5 +292,100 @@ impl http_body::Body for Impatient {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// A body that must end by a time.
+struct Timed {
+    inner: Body,
+    end: Pin<Box<Sleep>>,
+}
+
+/// Breaks a body off that has not ended by `deadline`.
+pub fn within(inner: Body, deadline: Instant) -> Body {
+    Timed { inner, end: Box::pin(tokio::time::sleep_until(deadline)) }.boxed_unsync()
+}
+
+impl http_body::Body for Timed {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        // The time first: a body that never pauses would have no end.
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(BrokenOff::new(Late))));
+        }
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body whose first piece was looked at.
+struct Begun {
+    first: Option<Result<Frame<Bytes>, BrokenOff>>,
+    rest: Body,
+}
+
+/// Puts back the first piece of a body.
+pub fn begun(first: Result<Frame<Bytes>, BrokenOff>, rest: Body) -> Body {
+    Begun { first: Some(first), rest }.boxed_unsync()
+}
+
+impl http_body::Body for Begun {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = match &self.first {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) as u64,
+            _ => 0,
+        };
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(first + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(first + upper);
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_end_before_the_time_has_its_name() {
+        let never = || BodyExt::boxed_unsync(http_body_util::StreamBody::new(tokio_stream::pending()));
+        let code = async |body: Body| body.collect().await.map(|_| ()).unwrap_err().code();
+        assert_eq!(code(impatient(never(), Duration::ZERO)).await, "upstream_idle_timeout");
+        assert_eq!(code(within(never(), Instant::now())).await, "upstream_total_timeout");
+        assert_eq!(code(begun(Err(BrokenOff::new("gone")), full(""))).await, "upstream_broken");
+        let whole = within(full("whole"), Instant::now() + Duration::from_secs(3600));
+        assert_eq!(whole.collect().await.map(http_body_util::Collected::to_bytes).unwrap(), "whole");
     }
 }

@@ -106,8 +106,8 @@ pub struct Route {
     pub any_model: bool,
     /// What happens to bytes that are not JSON.
     pub on_unparsable: OnUnparsable,
-    /// The window in tokens.
-    pub window: Tokens,
+    /// Window in tokens in place of the upstream's.
+    pub given_window: Option<Tokens>,
     /// Whether the model may read originals by `plimsoll_read`.
     pub read_tool: bool,
 }
@@ -126,16 +126,29 @@ impl Route {
     /// The upstream, where not even the body has to be read to forward a request.
     pub fn unread(&self) -> Option<Arc<HttpUpstream>> {
         match &self.upstream.kind {
-            Kind::Http(upstream) if self.mode == Mode::Off && !self.matches.asks_model() => {
+            // Where replicas keep conversations, it must be known which one a request belongs to.
+            Kind::Http(upstream)
+                if self.mode == Mode::Off && !self.matches.asks_model() && !upstream.has_affinity() =>
+            {
                 Some(upstream.clone())
             }
             _ => None,
         }
     }
 
+    /// The window in tokens, as it is known now. A route whose policy needs none has none: the configuration asks for one
+    /// wherever it matters.
+    pub fn window(&self) -> Tokens {
+        let upstreams = || match &self.upstream.kind {
+            Kind::Engine(engine) => Some(engine.engine.context().into()),
+            Kind::Http(server) => server.window(),
+        };
+        self.given_window.or_else(upstreams).unwrap_or(Tokens::MAX)
+    }
+
     /// What policies may know of the place where this route's prompts run, as it is now.
     pub fn limits(&self) -> plimsoll_policies::Limits {
-        let limits = plimsoll_policies::Limits::tokens(self.window);
+        let limits = plimsoll_policies::Limits::tokens(self.window());
         match &self.upstream.kind {
             Kind::Http(_) => limits,
             Kind::Engine(embedded) => {

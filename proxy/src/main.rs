@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{explain, inject, policy, ps, serve, slots, top, validate};
+use commands::{explain, inject, plan, policy, ps, serve, slots, top, validate};
 
 /// A sidecar that keeps LLM conversations inside the memory they have.
 ///
@@ -30,6 +30,8 @@ enum Command {
     /// Test policies against cases, or replay recorded conversations through them
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Show how many conversations of which length fit into memory with a model
+    Plan(plan::Args),
     /// Show a running sidecar's engines: model, device, memory, slots, queue
     Ps(ps::Args),
     /// Watch a running sidecar: memory, slots, requests, what was cut; `q` ends it
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(command) => policy::run(&command),
+        Command::Plan(args) => plan::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Inject(args) => inject::run(&args),

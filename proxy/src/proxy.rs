@@ -14,6 +14,7 @@ use crate::accept;
 use crate::admin::{self, Admin};
 use crate::assemble::{AcquireError, acquire};
 use crate::config::{self, Change, Loaded, Sources, Watch};
+use crate::forward::watch;
 use crate::kept::{Kept, KeptFolderError};
 use crate::live::{Live, Shared};
 use crate::readings;
@@ -137,6 +138,7 @@ async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListene
 async fn activate(shared: &Arc<Shared>, loaded: Loaded) -> Result<(), StartError> {
     let acquiring = shared.clone();
     let live = tokio::task::spawn_blocking(move || acquire(&loaded, &acquiring)).await??;
+    watch::begin(&live).await;
     shared.telemetry.config_loaded(live.revision.generation);
     shared.live.store(Arc::new(live));
     Ok(())

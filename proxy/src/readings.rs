@@ -4,12 +4,13 @@ mod notes;
 
 use std::sync::{Arc, Weak};
 
-use plimsoll_engine::{COMPONENTS, Engine, LeakReport, MemoryReading, SlotReading};
+use plimsoll_engine::{COMPONENTS, Engine, LeakReport, MemoryReading, SharingReading, SlotReading};
 use serde_json::{Value, json};
 
+use crate::forward::upstream::{EndpointState, HttpUpstream};
 use crate::kept::Readings;
 use crate::live::{Embedded, Kind, Live, Shared, Upstream};
-use crate::telemetry::{Component, EngineReadings, StoreReadings, TemplateReading};
+use crate::telemetry::{Component, EndpointReading, EngineReadings, StoreReadings, TemplateReading};
 
 pub use notes::{SlotNote, SlotNotes};
 
@@ -19,6 +20,10 @@ pub fn observe(shared: &Arc<Shared>) {
     let telemetry = shared.upgrade().map(|shared| shared.telemetry.clone());
     if let Some(telemetry) = telemetry {
         let of_templates = shared.clone();
+        let of_endpoints = shared.clone();
+        telemetry.observe_endpoints(move || {
+            of_endpoints.upgrade().map(|shared| endpoints(&shared.live.load())).unwrap_or_default()
+        });
         let kept = Weak::clone(&shared);
         telemetry.observe_store(move || {
             let kept = kept.upgrade()?.kept.clone();
@@ -41,6 +46,24 @@ fn templates(live: &Live) -> Vec<TemplateReading> {
         Some(shapes.chain([reading("date", certificate.date.is_none())]).collect::<Vec<_>>())
     };
     live.upstreams.iter().filter_map(|upstream| of_upstream(upstream)).flatten().collect()
+}
+
+/// What the metrics of upstreams' servers show.
+fn endpoints(live: &Live) -> Vec<EndpointReading> {
+    let of_upstream = |upstream: &Upstream| {
+        let Kind::Http(server) = &upstream.kind else { return Vec::new() };
+        let name = upstream.name.clone();
+        let reading = |state: EndpointState| EndpointReading {
+            upstream: name.clone(),
+            endpoint: state.url,
+            up: state.health != "out",
+            in_flight: state.in_flight,
+            attempts: state.attempts,
+            ejections: state.ejections,
+        };
+        server.states().into_iter().map(reading).collect()
+    };
+    live.upstreams.iter().flat_map(|upstream| of_upstream(upstream)).collect()
 }
 
 fn read(live: &Live) -> Vec<EngineReadings> {
@@ -79,10 +102,33 @@ pub fn state(live: &Live) -> Value {
 fn one(upstream: &Upstream) -> Value {
     let mut state = match &upstream.kind {
         Kind::Engine(engine) => embedded(engine),
-        Kind::Http(_) => json!({"kind": "http"}),
+        Kind::Http(server) => http(server),
     };
     state["template"] = json!(upstream.certificate);
     state
+}
+
+fn http(server: &HttpUpstream) -> Value {
+    let endpoint = |state: EndpointState| {
+        let attempts: serde_json::Map<String, Value> =
+            state.attempts.into_iter().map(|(result, count)| (result.to_owned(), count.into())).collect();
+        json!({
+            "url": state.url,
+            "health": state.health,
+            "failures": state.failures,
+            "out_seconds": state.out_for.map(|time| time.as_secs_f64()),
+            "in_flight": state.in_flight,
+            "attempts": attempts,
+            "ejections": state.ejections,
+        })
+    };
+    json!({
+        "kind": "http",
+        "context_tokens": server.window(),
+        "context_from": server.window_from(),
+        "affinity": server.has_affinity(),
+        "endpoints": server.states().into_iter().map(endpoint).collect::<Vec<_>>(),
+    })
 }
 
 fn embedded(embedded: &Embedded) -> Value {
@@ -104,6 +150,7 @@ fn embedded(embedded: &Embedded) -> Value {
         "kv_used_bytes": memory.kv_used,
         "kv_reserved_bytes": memory.kv_reserved,
         "kv_limit_bytes": memory.kv_limit,
+        "kv_sharing": sharing(engine.sharing()),
         "memory_bytes": components,
         "memory_limit_bytes": limit(&memory),
         "memory_source": memory.source,
@@ -123,6 +170,19 @@ fn limit(memory: &MemoryReading) -> u64 {
     memory.total() - memory.kv_cache + memory.kv_cache.max(memory.kv_limit)
 }
 
+/// How conversations share what they begin with, and why not.
+fn sharing(sharing: SharingReading) -> Value {
+    json!({
+        "mode": sharing.mode,
+        "reason": sharing.reason,
+        "segments": sharing.segments,
+        "bytes": sharing.bytes,
+        "maps": sharing.maps,
+        "maps_limit": sharing.maps_limit,
+        "copied_for_want_of_maps": sharing.copied,
+    })
+}
+
 fn leak(leak: &LeakReport) -> Value {
     json!({
         "state": leak.state.as_str(),
@@ -139,6 +199,7 @@ fn slot(slot: &SlotReading, notes: &SlotNotes) -> Value {
     json!({
         "id": slot.id,
         "tokens": slot.tokens,
+        "shared_tokens": slot.shared,
         "limit": slot.limit,
         "busy": slot.busy,
         "idle_seconds": slot.idle_since.map(|since| since.elapsed().as_secs()),

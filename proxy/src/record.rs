@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, Service};
 
-use crate::body::{Body, Observe, observed};
+use crate::body::{Body, BrokenOff, Observe, observed};
 use crate::dialect::Dialect;
 use crate::identify::{Api, plain};
 use crate::live::Shared;
@@ -126,5 +126,9 @@ impl Observe for Held {
 
     fn broken(&mut self) {
         self.span.failed(self.status, "upstream_broken");
+    }
+
+    fn broken_by(&mut self, why: &BrokenOff) {
+        self.span.failed(self.status, why.code());
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use plimsoll_engine::{AdmitError, CheckpointError};
+use plimsoll_engine::{AdmitError, CheckpointError, GrammarError};
 use plimsoll_policies::{CountError, Refusal};
 use serde_json::{Value, json};
 use tower::{BoxError, Layer, Service};
@@ -349,8 +349,20 @@ fn admit(error: &AdmitFault) -> Fault {
         NotAdmitted::UnknownToken { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("prompt")
         }
-        NotAdmitted::Format(_) | NotAdmitted::FormatBesideTools | NotAdmitted::FormatCrashed => {
+        NotAdmitted::Format(GrammarError { param, .. }) => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at(param)
+        }
+        NotAdmitted::FormatCrashed => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("response_format")
+        }
+        NotAdmitted::UnknownTool(_) | NotAdmitted::NoTools => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("tool_choice")
+        }
+        NotAdmitted::ToolsTooLong { .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("tools")
+        }
+        NotAdmitted::LeastBesideGrammar => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("min_tokens")
         }
         NotAdmitted::Count(error) => count(error).at(param),
         NotAdmitted::Memory(AdmitError::TooLarge { .. }) => too_long(error).at(param),
@@ -370,7 +382,9 @@ fn admit(error: &AdmitFault) -> Fault {
 
 fn upstream(error: &UpstreamError) -> Fault {
     let status = match error {
-        UpstreamError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        UpstreamError::ConnectTimeout { .. }
+        | UpstreamError::Timeout { .. }
+        | UpstreamError::TotalTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         UpstreamError::Unreachable { .. } | UpstreamError::Broken { .. } => StatusCode::BAD_GATEWAY,
         UpstreamError::Address(_) => StatusCode::BAD_REQUEST,
         UpstreamError::Idle { .. } => StatusCode::REQUEST_TIMEOUT,

@@ -83,7 +83,7 @@ pub fn list(live: &Live) -> Result<Value, SlotsError> {
 fn slot(slot: &SlotReading) -> Value {
     let idle = slot.idle_since.map(|since| since.elapsed().as_secs());
     json!({
-        "id": slot.id, "tokens": slot.tokens, "limit": slot.limit, "busy": slot.busy, "idle_seconds": idle,
+        "id": slot.id, "tokens": slot.tokens, "shared_tokens": slot.shared, "limit": slot.limit, "busy": slot.busy, "idle_seconds": idle,
     })
 }
 

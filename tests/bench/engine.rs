@@ -1,11 +1,13 @@
 //! The embedded engine through the HTTP API: tokens a second by streams, and the time to a first token with and
 //! without a prefix to reuse. Compare the rows of one run.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use plimsoll_engine::{
-    ContextLimit, Device, Engine, EngineConfig, Generate, KeepAlive, MemoryLimit, ModelPaths,
+    ContextLimit, Device, Engine, EngineConfig, Generate, KeepAlive, MemoryLimit, ModelPaths, Sampling,
 };
 use plimsoll_tests::shared::{one_engine, root, shared};
 use plimsoll_tests::{Sidecar, post};
@@ -68,26 +70,85 @@ fn first_token(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Tokens that each of fifty sessions begins with.
+const PREFIX: u32 = 800;
+const SESSIONS: u32 = 50;
+
+/// A decoding step of fifty sessions over one system prompt, whose pages they share, and of as many over prompts of
+/// their own, as copies of one would be.
+fn shared_prefix(criterion: &mut Criterion) {
+    let Some(model) = shared("models/qwen2/genai") else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut group =
+        criterion.benchmark_group(format!("decoding step of {SESSIONS} rows over {PREFIX} tokens"));
+    group.sample_size(10);
+    for (name, own) in [("each its own", 1), ("shared", 0)] {
+        let engine = load(&model, SESSIONS);
+        let (sender, batches) = std::sync::mpsc::channel();
+        engine.watch_batches(move |batch| drop(sender.send(batch)));
+        let prompt = |session: u32| -> Arc<[u32]> {
+            let tail = (0..20).map(|token| 300 + (token * 11 + session * 37) % 1500);
+            (0..PREFIX).map(|token| 300 + (token * 7 + own * session) % 1500).chain(tail).collect()
+        };
+        let steps = || {
+            runtime.block_on(sessions(&engine, prompt));
+            let whole = batches.try_iter().filter(|batch| batch.rows == SESSIONS);
+            let (time, steps) = whole.fold((Duration::ZERO, 0), |(time, steps), batch| {
+                (time + batch.ended.duration_since(batch.started).unwrap_or_default(), steps + batch.steps)
+            });
+            time / u32::try_from(steps).expect("few steps").max(1)
+        };
+        // What they begin with is computed before anything is measured: at first they come to decode one by one.
+        runtime.block_on(sessions(&engine, prompt));
+        println!("{name}: {} MiB of KV memory", engine.memory().kv_used >> 20);
+        group.bench_function(name, |bench| {
+            bench.iter_custom(|times| (0..times).map(|_| steps()).sum());
+        });
+    }
+    group.finish();
+}
+
+/// All at once, with answers of 150 tokens.
+async fn sessions(engine: &Engine, prompt: impl Fn(u32) -> Arc<[u32]>) {
+    let mut all = tokio::task::JoinSet::new();
+    for session in 0..SESSIONS {
+        let (engine, prompt) = (engine.clone(), prompt(session));
+        all.spawn(async move {
+            let tokens = u32::try_from(prompt.len()).expect("short") + 150;
+            let permit = engine.reserve_for(&prompt, tokens).await.expect("there is room");
+            let sampling = Sampling::greedy();
+            let request =
+                Generate { prompt, max_tokens: 150, sampling, ignore_eos: true, ..Generate::default() };
+            let mut answer = engine.generate_tagged(request, permit, Some(Arc::new(session)));
+            while let Some(event) = answer.next().await {
+                event.expect("the model answers");
+            }
+        });
+    }
+    all.join_all().await;
+}
+
+fn load(model: &Path, slots: u32) -> Engine {
+    let config = EngineConfig {
+        model: ModelPaths { cpu: Some(model.to_owned()), cuda: None },
+        device: Device::Cpu,
+        memory: MemoryLimit::Auto,
+        context: ContextLimit::Auto,
+        slots,
+        threads: Some(1),
+        onnxruntime: root().join(".runtime/libonnxruntime.so"),
+        queue: 64,
+        keep_alive: KeepAlive::Always,
+    };
+    Engine::load(config).expect("the model loads")
+}
+
 /// The first token of a conversation of 4,000 tokens: computed, and restored from a file in an engine that held
 /// nothing.
 fn restore(criterion: &mut Criterion) {
     let Some(model) = shared("models/qwen2/genai") else { return };
-    let load = || {
-        let config = EngineConfig {
-            model: ModelPaths { cpu: Some(model.clone()), cuda: None },
-            device: Device::Cpu,
-            memory: MemoryLimit::Auto,
-            context: ContextLimit::Auto,
-            slots: 2,
-            threads: Some(1),
-            onnxruntime: root().join(".runtime/libonnxruntime.so"),
-            queue: 8,
-            keep_alive: KeepAlive::Always,
-        };
-        Engine::load(config).expect("the model loads")
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let engine = load();
+    let engine = load(&model, 2);
     let length = CONVERSATION.min(engine.context() - 1);
     let prompt: Arc<[u32]> = (0..length).map(|token| 300 + token * 7 % 1500).collect();
     let first = || {
@@ -112,6 +173,7 @@ fn restore(criterion: &mut Criterion) {
     });
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("conversation");
+    first();
     engine.save(&prompt, &path).expect("it is held");
     group.bench_function("restored from a file", |bench| {
         let restored = |()| {
@@ -128,5 +190,5 @@ fn sidecar() -> Sidecar {
     Sidecar::start(&one_engine(engine, "policy: 'off', mode: 'off'"))
 }
 
-criterion_group!(engine, decode, first_token, restore);
+criterion_group!(engine, decode, first_token, restore, shared_prefix);
 criterion_main!(engine);

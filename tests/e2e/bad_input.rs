@@ -20,7 +20,7 @@ fn expect_error(reply: &Reply, status: u16, code: &str, part: &str) {
 fn bodies_that_are_no_chat_request() {
     let sidecar = Sidecar::start(&demo(1024, "chat"));
     let user = r#""messages":[{"role":"user","content":"hi"}]"#;
-    let cases: [(&str, &str, &str); 19] = [
+    let cases: [(&str, &str, &str); 18] = [
         ("{\"messages\": [", "invalid_json", "line 1"),
         ("[1,2]", "invalid_request", "object"),
         (r#"{"messages":{}}"#, "invalid_request", "`messages` must be an array"),
@@ -59,12 +59,16 @@ fn bodies_that_are_no_chat_request() {
         ),
         (&format!(r#"{{"max_tokens":1.5,{user}}}"#), "invalid_value", "expected a whole number"),
         (&format!(r#"{{"n":9,{user}}}"#), "invalid_value", "from 1 to 8 answers"),
-        (&format!(r#"{{"max_tokens":100000,{user}}}"#), "context_length_exceeded", "100000"),
     ];
     for (body, code, part) in cases {
         expect_error(&chat(&sidecar, body.as_bytes(), &[]), 400, code, part);
     }
     expect_error(&chat(&sidecar, b"{\"messages\": [\xff]}", &[]), 400, "invalid_json", "UTF-8");
+    // A policy lowers what cannot be had; without one it is refused.
+    let long = format!(r#"{{"max_tokens":100000,{user}}}"#);
+    assert_eq!(chat(&sidecar, long.as_bytes(), &[]).status, 200);
+    let plain = Sidecar::start(&demo(1024, "'off'"));
+    expect_error(&chat(&plain, long.as_bytes(), &[]), 400, "context_length_exceeded", "100000");
     // It still serves.
     let hello = json!({"messages": [{"role": "user", "content": "What is the KV cache?"}]});
     post(&format!("{}/v1/chat/completions", sidecar.data_url), &hello).ok();

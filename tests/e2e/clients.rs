@@ -17,6 +17,11 @@ fn openai_calls_a_tool_and_speaks_its_result() {
 }
 
 #[test]
+fn openai_makes_calls_that_must_be_made() {
+    run_script("held_tools.py");
+}
+
+#[test]
 fn openai_holds_sixty_turns_in_a_small_window() {
     run_script("long_chat.py");
 }
@@ -49,6 +54,11 @@ fn ollama_generates_lists_and_understands_the_errors() {
 #[test]
 fn openai_gets_responses() {
     run_script("responses.py");
+}
+
+#[test]
+fn anthropic_speaks_calls_counts_and_fails() {
+    run_script("messages.py");
 }
 
 /// Runs a script of `tests/clients` against a sidecar of its own; its checks are the test.

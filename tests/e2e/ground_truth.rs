@@ -1,6 +1,8 @@
 //! Greedy answers through the HTTP API equal transformers' own, token for token, alone and in company.
 
-use plimsoll_tests::shared::{json, one_engine, shared};
+use std::path::Path;
+
+use plimsoll_tests::shared::{json, one_engine, root, shared};
 use plimsoll_tests::{Sidecar, post};
 use serde_json::{Value, json};
 
@@ -39,17 +41,55 @@ fn lfm2_genai() {
     equals_truth("lfm2/genai", "lfm2");
 }
 
+#[test]
+fn kinds_of_our_own() {
+    for name in [
+        "qwen2-window",
+        "qwen3.5",
+        "phi3-longrope",
+        "lfm2-plain",
+        "llama-merged",
+        "llama-int8-kv",
+        "llama-q4",
+    ] {
+        let source = root().join("engine/tests/models").join(name);
+        let folder = tempfile::tempdir().unwrap();
+        copy(&source, folder.path());
+        for file in ["tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(root().join("engine/demo/model").join(file), folder.path().join(file)).unwrap();
+        }
+        answers(folder.path(), &source.join("truth.json"), "auto");
+    }
+}
+
+/// Copies a folder with what is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 fn equals_truth(folder: &str, truth: &str) {
     let (Some(model), Some(truth)) =
         (shared(&format!("models/{folder}")), shared(&format!("models/truth/{truth}.json")))
     else {
         return;
     };
-    let engine = format!("model: {}, name: m, slots: 4, context: 2048", model.display());
+    answers(&model, &truth, "2048");
+}
+
+fn answers(model: &Path, truth: &Path, context: &str) {
+    let engine = format!("model: {}, name: m, slots: 4, context: {context}", model.display());
     let sidecar = Sidecar::start(&one_engine(&engine, "policy: 'off', mode: 'off'"));
-    let truth = json(&truth);
+    let truth = json(truth);
     let cases = truth["cases"].as_array().expect("the truth has cases");
-    let half = folder.contains("fp16");
+    let half = model.ends_with("genai-fp16-cuda");
     for case in cases {
         check(&sidecar, case, half);
     }

@@ -61,7 +61,7 @@ fn metrics_and_labels_that_are_asked_for_exist() {
         names.extend(named);
         labels.extend(labelled);
     }
-    assert!(alerts.len() == 10 && names.len() > 15 && labels.len() > 8, "{names:?} {labels:?}");
+    assert!(alerts.len() == 11 && names.len() > 15 && labels.len() > 8, "{names:?} {labels:?}");
     for name in names {
         let found = metrics
             .lines()

@@ -143,7 +143,8 @@ fn a_client_that_leaves_frees_its_slot() {
 #[test]
 fn several_answers_compute_their_prompt_once() {
     let sidecar = Sidecar::start(&demo(1024, "'off'"));
-    let body = json!({"model": "demo", "prompt": "Once upon a time", "max_tokens": 4, "n": 3});
+    let body =
+        json!({"model": "demo", "prompt": "Once upon a time", "max_tokens": 64, "ignore_eos": true, "n": 3});
     let url = format!("{}/v1/completions", sidecar.data_url);
     let usage = &post(&url, &body).ok()["usage"];
     assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 0);

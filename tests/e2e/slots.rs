@@ -122,6 +122,26 @@ fn the_admin_listener_saves_branches_and_erases() {
     assert_eq!(list()["checkpoints"], json!([]));
 }
 
+/// Conversations that begin alike hold that beginning once, and `/state` says so.
+#[test]
+fn a_system_prompt_is_held_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let sidecar = Sidecar::start(&config("engine/demo/model", folder.path()));
+    let prompt = |own: u32| -> Vec<u32> { (300..500).chain([own; 30]).collect() };
+    for (own, cached) in [(700, 0), (701, 200), (702, 200)] {
+        let answer = complete(&sidecar.data_url, &json!(prompt(own)), 3);
+        assert_eq!(answer["usage"]["prompt_tokens_details"]["cached_tokens"], cached);
+    }
+    let state = get(&format!("{}/state", sidecar.admin_url)).ok()["upstreams"]["local"].clone();
+    let (sharing, token) = (&state["kv_sharing"], state["kv_bytes_per_token"].as_u64().unwrap());
+    // Whole pages of 16 tokens: 192 of the 200; the rest of each conversation is its own.
+    assert_eq!((&sharing["mode"], &sharing["segments"]), (&json!("shared"), &json!(1)));
+    assert_eq!((&sharing["bytes"], &sharing["copied_for_want_of_maps"]), (&json!(192 * token), &json!(0)));
+    assert!(sharing["maps"].as_u64().unwrap() > 0 && sharing["maps_limit"].as_u64().unwrap() > 1000);
+    assert_eq!(state["kv_used_bytes"], (192 + 3 * 40) * token);
+    assert!(state["slots"].as_array().unwrap().iter().all(|slot| slot["shared_tokens"] == 192));
+}
+
 #[test]
 fn what_cannot_be_done_is_explained() {
     let folder = tempfile::tempdir().unwrap();

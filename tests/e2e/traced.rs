@@ -173,6 +173,23 @@ fn a_governed_stream_asks_for_the_usage_that_its_client_does_not_see() {
 }
 
 #[test]
+fn another_attempt_is_told_with_the_server_that_answered() {
+    let mock = Mock::start(Vec::new());
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = in_front_of(&mock, "affinity: none");
+    let several = format!("urls: ['http://{dead}', '{}']", mock.url);
+    let config = config.replace(&format!("url: '{}'", mock.url), &several);
+    let traced = Traced::start(&config, "service_name: tested");
+    let body = json!({"model": "demo", "messages": [{"role": "user", "content": "Hello"}]});
+    assert_eq!(traced.chat(1, &body).status, 200);
+    let port: u16 = mock.url.rsplit(':').next().unwrap().parse().unwrap();
+    let trace = traced.trace(1);
+    let chat = trace.named("chat demo").unwrap();
+    assert_eq!(status(chat), StatusCode::Unset);
+    is(chat, &json!({"server.address": "127.0.0.1", "server.port": port, "plimsoll.upstream.attempts": 2}));
+}
+
+#[test]
 fn listed_baggage_becomes_attributes_and_none_goes_on() {
     let mock = Mock::start(Vec::new());
     let traced =
@@ -329,6 +346,39 @@ fn a_cancelled_request_ends_its_spans_and_is_no_error() {
     }
     let phases: Vec<_> = trace.children(chat).iter().map(|span| span.name.clone()).collect();
     assert_eq!(phases, ["prefill", "decode"]);
+}
+
+#[test]
+fn responses_of_a_server_are_told_as_chats_are() {
+    let usage =
+        json!({"input_tokens": 40, "input_tokens_details": {"cached_tokens": 30}, "output_tokens": 2});
+    let item = json!({"type": "message", "content": [{"type": "output_text", "text": "hi"}]});
+    let answer = json!({"status": "completed", "output": [item], "usage": usage}).to_string();
+    let mock = Mock::start(vec![Answer::json(&answer), Answer::json(&answer)]);
+    let traced = Traced::start(&in_front_of(&mock, "ask_usage: true"), "capture_content: true");
+    let url = format!("{}/v1/responses", traced.sidecar.data_url);
+    let ask = |trace: u8, body: &Value| {
+        post_with(&url, body.to_string().into_bytes(), &[("traceparent", &caller(trace))]).ok();
+        traced.trace(trace)
+    };
+    let trace = ask(1, &json!({"model": "gpt-5", "input": "Hello", "max_output_tokens": 9}));
+    is(
+        trace.server(),
+        &json!({"plimsoll.request.dialect": "responses", "plimsoll.request.ungoverned": null}),
+    );
+    let chat = trace.named("chat gpt-5").unwrap();
+    is(
+        chat,
+        &json!({
+            "gen_ai.usage.input_tokens": 40, "gen_ai.usage.output_tokens": 2, "gen_ai.request.max_tokens": 9,
+            "gen_ai.usage.cache_read.input_tokens": 30, "gen_ai.provider.name": "openai",
+        }),
+    );
+    let said = attribute(&chat.attributes, "gen_ai.output.messages");
+    assert!(said.as_str().unwrap().contains("\"hi\""), "{said}");
+    let stored = json!({"model": "gpt-5", "input": "More", "previous_response_id": "resp_1"});
+    let trace = ask(2, &stored);
+    is(trace.server(), &json!({"plimsoll.request.ungoverned": "previous_response_id"}));
 }
 
 #[test]

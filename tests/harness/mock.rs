@@ -84,6 +84,8 @@ impl Answer {
 #[derive(Default)]
 struct Script {
     answers: Vec<Answer>,
+    /// JSON answers by path, given each time.
+    fixed: Vec<(&'static str, String)>,
     seen: Vec<Recorded>,
 }
 
@@ -101,9 +103,31 @@ impl Mock {
     /// # Panics
     /// No port is free.
     pub fn start(answers: Vec<Answer>) -> Self {
-        let script = Arc::new(Mutex::new(Script { answers, seen: Vec::new() }));
-        let runtime = Runtime::new().expect("a runtime can be built");
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port is free");
+        Self::at("127.0.0.1:0", answers, Vec::new())
+    }
+
+    /// Starts a mock that gives these JSON answers to these paths, each time, and `{}` to others.
+    ///
+    /// # Panics
+    /// No port is free.
+    pub fn telling(fixed: &[(&'static str, &str)]) -> Self {
+        Self::at("127.0.0.1:0", Vec::new(), owned(fixed))
+    }
+
+    /// As [`Mock::telling`], at the address of a mock that was dropped.
+    ///
+    /// # Panics
+    /// Somebody else took its port.
+    pub fn revived(url: &str, fixed: &[(&'static str, &str)]) -> Self {
+        Self::at(url.trim_start_matches("http://"), Vec::new(), owned(fixed))
+    }
+
+    fn at(address: &str, answers: Vec<Answer>, fixed: Vec<(&'static str, String)>) -> Self {
+        let script = Arc::new(Mutex::new(Script { answers, fixed, seen: Vec::new() }));
+        // One thread: tests have several of them.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime can be built");
+        let listener = runtime.block_on(TcpListener::bind(address)).expect("the port is free");
         let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
         let router = Router::new().fallback(answer).with_state(script.clone());
         runtime.spawn(async move { axum::serve(listener, router).await });
@@ -137,12 +161,19 @@ impl Mock {
     }
 }
 
+fn owned(fixed: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+    fixed.iter().map(|(path, body)| (*path, (*body).to_owned())).collect()
+}
+
 async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.expect("the body arrives whole");
     let mut script = script.lock().expect("the mock works");
     let line = format!("{} {}", head.method, head.uri);
     script.seen.push(Recorded { line, headers: head.headers, body });
+    if let Some((_, body)) = script.fixed.iter().find(|(path, _)| *path == head.uri.path()) {
+        return Answer::json(body).response;
+    }
     if script.answers.is_empty() {
         return Answer::json("{}").response;
     }

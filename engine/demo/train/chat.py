@@ -39,10 +39,10 @@ TEMPLATE = """{#- Every message is rendered by itself, so a longer conversation 
 {%- endif -%}
 {%- for message in messages -%}
     {%- if message.role == 'tool' -%}
-        {{- '<|im_start|>user\\n<tool_response>\\n' -}}{{- plain(message.content) -}}{{- '\\n</tool_response><|im_end|>\\n' -}}
+        {{- '<|im_start|>user\\n<tool_response>\\n' -}}{{- message.content if message.content is string else plain(message.content) -}}{{- '\\n</tool_response><|im_end|>\\n' -}}
     {%- elif message.role == 'assistant' -%}
         {{- '<|im_start|>assistant\\n' -}}
-        {%- set said = plain(message.content) -%}
+        {%- set said = message.content if message.content is string else plain(message.content) if message.content else '' -%}
         {{- said -}}
         {%- for call in message.tool_calls or [] -%}
             {%- set target = call.function if call.function is defined else call -%}
@@ -54,7 +54,7 @@ TEMPLATE = """{#- Every message is rendered by itself, so a longer conversation 
         {{- '<|im_end|>\\n' -}}
     {%- elif not (loop.first and opening) -%}
         {{- '<|im_start|>' -}}{{- 'user' if message.role == 'user' else 'system' -}}{{- '\\n' -}}
-        {{- plain(message.content) -}}{{- '<|im_end|>\\n' -}}
+        {{- message.content if message.content is string else plain(message.content) -}}{{- '<|im_end|>\\n' -}}
     {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}

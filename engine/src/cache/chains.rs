@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::SlotId;
+use super::{SegmentId, Segments, SlotId};
 
 /// The tokens of each slot. Each has a lock of its own, held for one comparison at most. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Chains {
     slots: Arc<[Mutex<Vec<u32>>]>,
+    segments: Segments,
     /// A chain is of use as a whole or not at all.
     whole: bool,
 }
@@ -15,7 +16,13 @@ pub(crate) struct Chains {
 impl Chains {
     /// Empty chains for `count` slots.
     pub(super) fn new(count: usize) -> Self {
-        Self { slots: (0..count).map(|_| Mutex::default()).collect(), whole: false }
+        let slots = (0..count).map(|_| Mutex::default()).collect();
+        Self { slots, segments: Segments::default(), whole: false }
+    }
+
+    /// Beside segments, which prompts may begin with too.
+    pub(super) fn beside(self, segments: Segments) -> Self {
+        Self { segments, ..self }
     }
 
     /// For memory that cannot be taken back to fewer tokens.
@@ -42,6 +49,16 @@ impl Chains {
         self.common(slot, tokens)
     }
 
+    /// Whether a beginning is held once for all who share it.
+    pub(super) fn shares(&self) -> bool {
+        self.segments.shares()
+    }
+
+    /// The segment that holds most of `tokens`, and how many.
+    pub(super) fn segment(&self, tokens: &[u32]) -> Option<(SegmentId, usize)> {
+        self.segments.common(tokens)
+    }
+
     /// What a slot holds; `None` where there is no such slot.
     pub(crate) fn copy(&self, slot: SlotId) -> Option<Vec<u32>> {
         (slot < self.slots.len()).then(|| self.get(slot).clone())
@@ -52,10 +69,11 @@ impl Chains {
         (0..self.slots.len()).find(|&slot| self.get(slot).starts_with(tokens))
     }
 
-    /// Tokens of a prompt that some slot holds, its last token excepted: that one is always computed.
+    /// Tokens of a prompt that some slot or segment holds, its last token excepted: that one is always computed.
     pub(crate) fn prefix(&self, prompt: &[u32]) -> usize {
         let usable = &prompt[..prompt.len().saturating_sub(1)];
-        (0..self.slots.len()).map(|slot| self.usable(slot, usable)).max().unwrap_or(0)
+        let slots = (0..self.slots.len()).map(|slot| self.usable(slot, usable));
+        slots.chain(self.segment(usable).map(|(_, common)| common)).max().unwrap_or(0)
     }
 }
 

@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use libloading::os::unix::{Library, RTLD_NOW};
 
 use super::shape::Shape;
-use super::store::{Place, Store, StoreError};
+use super::store::{Place, Sharing, Store, StoreError};
 
 /// The runtime of CUDA 13, which ONNX Runtime 1.31 is built for.
 const LIBRARY: &str = "libcudart.so.13";
@@ -229,6 +229,10 @@ impl Store for Device {
 
     fn release(&mut self, _: usize, _: usize, _: usize) {
         // All of it was allocated in advance and stays until the engine ends.
+    }
+
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
+        Err("on a CUDA device prefixes are copied")
     }
 }
 

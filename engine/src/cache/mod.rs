@@ -3,13 +3,20 @@
 mod chains;
 mod slots;
 mod shape;
+mod segments;
+mod segment;
 mod store;
+mod maps;
+mod pages;
 mod host;
 pub(crate) mod device;
 
 pub(crate) use chains::Chains;
 pub(crate) use device::Device;
-pub(crate) use host::{Host, reserve};
+pub(crate) use host::Host;
+pub(crate) use pages::reserve;
+pub(crate) use segment::{Segment, held};
+pub(crate) use segments::{Base, Extent, LEAST, SegmentId, Segments};
 pub(crate) use shape::{PAGE, Shape, Strip};
-pub(crate) use slots::{Picked, SlotId, Slots};
-pub(crate) use store::{Place, Store, StoreError};
+pub(crate) use slots::{Donor, Picked, SlotId, Slots};
+pub(crate) use store::{Place, Sharing, Store, StoreError};

@@ -42,8 +42,12 @@ impl Shape {
     /// Rounds the context up so that a head's tokens fill whole pages: rows can then be moved and freed by pages.
     pub(crate) fn new(model: &Model, slots: usize, context: usize) -> Self {
         let strips = Self::strips(model);
-        let step = strips.iter().map(|strip| PAGE / gcd(PAGE, strip.token)).max().unwrap_or(1);
-        Self { slots, capacity: context.next_multiple_of(step), strips }
+        Self { slots, capacity: context.next_multiple_of(step(&strips)), strips }
+    }
+
+    /// Tokens that fill whole pages in every strip.
+    pub(super) fn step(&self) -> usize {
+        step(&self.strips)
     }
 
     /// Bytes of one row of a buffer.
@@ -65,6 +69,11 @@ impl Shape {
     pub(crate) fn buffer_bytes(&self, strip: usize) -> usize {
         self.slots * self.row_bytes(strip)
     }
+}
+
+/// Pages are a power of two, so the largest step of a strip is a multiple of the others.
+fn step(strips: &[Strip]) -> usize {
+    strips.iter().map(|strip| PAGE / gcd(PAGE, strip.token)).max().unwrap_or(1)
 }
 
 fn gcd(a: usize, b: usize) -> usize {

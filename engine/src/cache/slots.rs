@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::Chains;
+use super::{Base, Chains, SegmentId, Segments};
 
 /// A slot's number, the same for as long as the engine lives.
 pub(crate) type SlotId = usize;
@@ -15,6 +15,8 @@ pub(crate) type SlotId = usize;
 struct Slot {
     /// Tokens whose keys and values are held; the chain has them in order.
     tokens: usize,
+    /// Its first ones, which it shares with others.
+    base: Option<Base>,
     row: usize,
     busy: bool,
     /// When it was last used, in starts.
@@ -45,8 +47,15 @@ pub(crate) struct Picked {
     pub(crate) slot: SlotId,
     /// Tokens of the prompt that the slot holds already.
     pub(crate) held: usize,
-    /// Another slot that holds more of the prompt, and how much.
-    pub(crate) donor: Option<(SlotId, usize)>,
+    /// Who holds more of the prompt, and how much.
+    pub(crate) donor: Option<(Donor, usize)>,
+}
+
+/// Who holds the beginning of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Donor {
+    Slot(SlotId),
+    Segment(SegmentId),
 }
 
 impl Picked {
@@ -60,6 +69,7 @@ impl Slots {
     pub(crate) fn new(count: usize, now: Instant) -> Self {
         let slot = |row| Slot {
             tokens: 0,
+            base: None,
             row,
             busy: false,
             used: 0,
@@ -81,25 +91,48 @@ impl Slots {
         Self { chains: self.chains.whole(), ..self }
     }
 
+    /// Slots that share what these segments hold.
+    pub(crate) fn beside(self, segments: Segments) -> Self {
+        Self { chains: self.chains.beside(segments), ..self }
+    }
+
     /// What the slots hold, for others to read.
     pub(crate) fn chains(&self) -> Chains {
         self.chains.clone()
     }
 
     /// The idle slot for a prompt; `None` where all are busy. The slot whose conversation goes on wins; else an empty
-    /// or the longest unused one, with what any other slot holds of the prompt. At least the last token of a prompt
-    /// is left to compute, since its logits are needed.
+    /// or the longest unused one. What it lacks and another slot or a segment holds comes from there. At least the last
+    /// token of a prompt is left to compute, since its logits are needed.
     pub(crate) fn pick(&self, prompt: &[u32]) -> Option<Picked> {
-        let shared = |id: SlotId| self.chains.usable(id, &prompt[..prompt.len().saturating_sub(1)]);
+        let usable = &prompt[..prompt.len().saturating_sub(1)];
+        let shared = |id: SlotId| self.chains.usable(id, usable);
         let idle = || (0..self.slots.len()).filter(|&id| !self.slots[id].busy);
-        let goes_on = |&id: &SlotId| 2 * shared(id) >= self.slots[id].tokens && shared(id) > 0;
-        if let Some(slot) = idle().filter(goes_on).max_by_key(|&id| shared(id)) {
-            return Some(Picked { slot, held: shared(slot), donor: None });
-        }
-        let slot = self.unused(&[])?;
-        let held = shared(slot);
-        let donor = (0..self.slots.len()).map(|id| (id, shared(id))).max_by_key(|&(_, tokens)| tokens);
-        Some(Picked { slot, held, donor: donor.filter(|&(_, tokens)| tokens > held) })
+        let goes_on = |&id: &SlotId| self.goes_on(id, shared(id));
+        let going = idle().filter(goes_on).max_by_key(|&id| shared(id));
+        let slot = going.or_else(|| self.unused(&[]))?;
+        Some(self.picked(slot, usable))
+    }
+
+    /// Whether a slot's conversation goes on in a prompt that begins with `shared` of its tokens. Where a beginning can
+    /// be shared, nothing is cut back that differs from there on while a slot is empty, nor what has no more in common
+    /// than many have.
+    fn goes_on(&self, id: SlotId, shared: usize) -> bool {
+        let Slot { tokens, base, .. } = &self.slots[id];
+        let empty = || self.slots.iter().any(|slot| slot.tokens == 0 && !slot.busy);
+        let cut = shared < *tokens && self.chains.shares();
+        let besides = shared > base.map_or(0, |base| base.tokens) && !empty();
+        2 * shared >= *tokens && shared > 0 && (!cut || besides)
+    }
+
+    /// A slot for `tokens`, and who holds more of them than it does.
+    pub(crate) fn picked(&self, slot: SlotId, tokens: &[u32]) -> Picked {
+        let held = self.chains.usable(slot, tokens);
+        let slots = (0..self.slots.len()).map(|id| (Donor::Slot(id), self.chains.usable(id, tokens)));
+        let segment = self.chains.segment(tokens).map(|(id, common)| (Donor::Segment(id), common));
+        // Of equals a segment, which is shared as it is.
+        let donor = slots.chain(segment).max_by_key(|&(_, count)| count);
+        Picked { slot, held, donor: donor.filter(|&(_, count)| count > held) }
     }
 
     /// How dear an idle slot's conversation is: nothing, one that went on elsewhere, the longest unused.
@@ -110,17 +143,40 @@ impl Slots {
 
     /// As [`pick`](Self::pick), for a prompt that nobody waits for: no conversation is pushed out for it.
     pub(crate) fn pick_spare(&self, prompt: &[u32]) -> Option<Picked> {
-        let shared = |id: SlotId| self.chains.usable(id, &prompt[..prompt.len().saturating_sub(1)]);
+        let usable = &prompt[..prompt.len().saturating_sub(1)];
+        let shared = |id: SlotId| self.chains.usable(id, usable);
         let idle = || (0..self.slots.len()).filter(|&id| !self.slots[id].busy);
         let whole = |&id: &SlotId| self.slots[id].tokens > 0 && shared(id) == self.slots[id].tokens;
-        if let Some(slot) = idle().filter(whole).max_by_key(|&id| shared(id)) {
-            return Some(Picked { slot, held: shared(slot), donor: None });
-        }
         let free = |&id: &SlotId| self.slots[id].tokens == 0 || self.slots[id].replaced;
-        let slot = idle().filter(free).min_by_key(|&id| self.worth(id))?;
-        let held = shared(slot);
-        let donor = (0..self.slots.len()).map(|id| (id, shared(id))).max_by_key(|&(_, tokens)| tokens);
-        Some(Picked { slot, held, donor: donor.filter(|&(_, tokens)| tokens > held) })
+        let going = idle().filter(whole).max_by_key(|&id| shared(id));
+        let slot = going.or_else(|| idle().filter(free).min_by_key(|&id| self.worth(id)))?;
+        Some(self.picked(slot, usable))
+    }
+
+    /// What a slot shares with others.
+    pub(crate) fn base(&self, slot: SlotId) -> Option<Base> {
+        self.slots[slot].base
+    }
+
+    /// A slot shares this with others from now on. Returns what it shared before.
+    pub(crate) fn rest_on(&mut self, slot: SlotId, base: Option<Base>) -> Option<Base> {
+        std::mem::replace(&mut self.slots[slot].base, base)
+    }
+
+    /// Starts so far: the time by which slots and segments are old.
+    pub(crate) fn now(&self) -> u64 {
+        self.starts
+    }
+
+    /// When a slot was last used, and whether what it holds is still somebody's.
+    pub(crate) fn used(&self, slot: SlotId) -> (bool, u64) {
+        (!self.slots[slot].replaced, self.slots[slot].used)
+    }
+
+    /// Tokens that a slot holds for itself.
+    pub(crate) fn own(&self, slot: SlotId) -> usize {
+        let Slot { tokens, base, .. } = &self.slots[slot];
+        tokens.saturating_sub(base.map_or(0, |base| base.tokens))
     }
 
     /// A slot whose conversation went on elsewhere, other than `keep`.
@@ -175,6 +231,12 @@ impl Slots {
         self.slots[slot].tokens += tokens.len();
     }
 
+    /// A slot holds the first `tokens` alone.
+    pub(crate) fn cut(&mut self, slot: SlotId, tokens: usize) {
+        self.chains.get(slot).truncate(tokens);
+        self.slots[slot].tokens = tokens;
+    }
+
     /// A slot begins to decode. Returns the rows to swap.
     pub(crate) fn promote(&mut self, slot: SlotId) -> Option<(usize, usize)> {
         let swap = self.swap(self.slots[slot].row, self.decoding);
@@ -225,15 +287,15 @@ impl Slots {
         self.slots[slot].busy
     }
 
-    /// Tokens held by idle slots other than `slot`.
+    /// Tokens that idle slots other than `slot` hold for themselves.
     pub(crate) fn idle_tokens(&self, slot: SlotId) -> usize {
-        let idle = |(id, other): &(SlotId, &Slot)| *id != slot && !other.busy;
-        self.slots.iter().enumerate().filter(idle).map(|(_, other)| other.tokens).sum()
+        let idle = |&id: &SlotId| id != slot && !self.slots[id].busy;
+        (0..self.slots.len()).filter(idle).map(|id| self.own(id)).sum()
     }
 
-    /// Tokens held by all slots.
+    /// Tokens that all slots hold for themselves.
     pub(crate) fn tokens(&self) -> usize {
-        self.slots.iter().map(|slot| slot.tokens).sum()
+        (0..self.slots.len()).map(|id| self.own(id)).sum()
     }
 
     pub(crate) fn row(&self, slot: SlotId) -> usize {
@@ -254,9 +316,10 @@ impl Slots {
         self.decoding
     }
 
-    /// For each slot: tokens held, whether it is busy, since when it is idle.
-    pub(crate) fn readings(&self) -> impl Iterator<Item = (usize, bool, Instant)> {
-        self.slots.iter().map(|slot| (slot.tokens, slot.busy, slot.idle_since))
+    /// For each slot: tokens held, those of them that it shares, whether it is busy, since when it is idle.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (usize, usize, bool, Instant)> {
+        let shared = |slot: &Slot| slot.base.map_or(0, |base| base.tokens);
+        self.slots.iter().map(move |slot| (slot.tokens, shared(slot), slot.busy, slot.idle_since))
     }
 
     fn swap(&mut self, a: usize, b: usize) -> Option<(usize, usize)> {

@@ -14,6 +14,7 @@ fn holding(chains: &[&[u32]]) -> Slots {
 }
 
 fn picked(slot: SlotId, held: usize, donor: Option<(SlotId, usize)>) -> Option<Picked> {
+    let donor = donor.map(|(slot, tokens)| (Donor::Slot(slot), tokens));
     Some(Picked { slot, held, donor })
 }
 

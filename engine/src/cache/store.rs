@@ -4,6 +4,8 @@ use std::ffi::c_void;
 
 use thiserror::Error;
 
+use super::{Extent, Segment, SegmentId};
+
 /// Memory was refused, or a copy failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{what} failed: {reason}")]
@@ -25,7 +27,7 @@ pub(crate) trait Store {
     /// Where a row of a buffer begins.
     fn address(&self, strip: usize, row: usize) -> *mut c_void;
 
-    /// Exchanges two rows, each filled with no more than `tokens`.
+    /// Exchanges two rows, each filled with no more than `tokens`. Where that fails neither can be trusted.
     fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<(), StoreError>;
 
     /// Copies tokens `from..to` of one row to another.
@@ -42,6 +44,38 @@ pub(crate) trait Store {
         None
     }
 
-    /// Gives back the memory of a row's tokens `from..to`, where memory is taken page by page.
+    /// Gives back the memory of a row's tokens `from..to`, where memory is taken page by page. None of them is shared.
     fn release(&mut self, row: usize, from: usize, to: usize);
+
+    /// How rows share pages; the reason where they do not.
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str>;
+}
+
+/// Rows that begin alike and hold that beginning once. Nothing is ever written to a row's shared tokens.
+pub(crate) trait Sharing {
+    /// Tokens that fill whole pages in every strip: what is shared is a multiple of them.
+    fn step(&self) -> usize;
+
+    /// Makes a segment of a row's tokens `from..to`, whole steps, by copying them.
+    fn keep(&mut self, id: SegmentId, row: usize, from: usize, to: usize) -> Result<(), StoreError>;
+
+    /// Takes in a segment that begins with the first token.
+    fn adopt(&mut self, id: SegmentId, segment: Segment);
+
+    /// Forgets a segment that no row shares.
+    fn discard(&mut self, id: SegmentId);
+
+    /// Whether pieces of memory are left for so many rows that share along such a path.
+    fn affords(&self, rows: usize, extents: usize) -> bool;
+
+    /// From now on a row shares the tokens of `path`, from the first one on, and no others. It keeps its own tokens
+    /// behind them up to `held`, of all that it holds; what lies behind that is gone. Where it fails, the row is to be
+    /// emptied: by an empty path, with nothing held.
+    fn share(&mut self, row: usize, path: &[Extent], held: usize) -> Result<(), StoreError>;
+
+    /// Copies what an extent holds to a row of its own.
+    fn fill(&mut self, row: usize, extent: Extent) -> Result<(), StoreError>;
+
+    /// Pieces of memory that shared rows take in this process, and may take.
+    fn maps(&self) -> (usize, usize);
 }

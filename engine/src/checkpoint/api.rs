@@ -9,7 +9,8 @@ use super::file::{self, Opened};
 use super::header::Header;
 use crate::Engine;
 use crate::cache::Shape;
-use crate::model;
+use crate::load::CPU;
+use crate::model::{self, Layout};
 use crate::worker::{Command, Part, Worker};
 
 /// What a checkpoint says of itself.
@@ -73,7 +74,10 @@ impl Engine {
         self.keys_and_values_alone()?;
         let checkpoint = Opened::open(path, &self.identity()?, &Shape::strips(self.model()))?;
         let tokens = u32::try_from(checkpoint.tokens().len()).unwrap_or(u32::MAX);
-        let slot = self.ask(move |worker| worker.restore(&checkpoint))??;
+        // Off the worker's thread, which then maps pages only.
+        let segment = self.model().layout == Layout::SharedBuffer && self.device().provider == CPU;
+        let segment = if segment { checkpoint.segment().ok() } else { None };
+        let slot = self.ask(move |worker| worker.restore(&checkpoint, segment))??;
         Ok(Restored { slot, tokens })
     }
 

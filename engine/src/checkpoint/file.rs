@@ -11,7 +11,7 @@ use memmap2::{Advice, Mmap};
 
 use super::CheckpointError;
 use super::header::Header;
-use crate::cache::Strip;
+use crate::cache::{Place, Segment, Strip};
 
 /// Tells the files apart that are being written at the same time.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -134,16 +134,23 @@ impl Opened {
         &self.header.tokens
     }
 
-    /// For each head of each strip, in order: strip, head, bytes of all its tokens.
-    pub(crate) fn heads(&self) -> impl Iterator<Item = (usize, usize, &[u8])> {
+    /// For each head of each strip, its place in a row, and the bytes of all its tokens.
+    pub(crate) fn heads(&self, row: usize) -> impl Iterator<Item = (Place, &[u8])> {
+        let strips = self.header.strips.iter().enumerate();
+        let places = strips
+            .flat_map(move |(strip, about)| (0..about.heads).map(move |head| Place { strip, row, head }));
+        places.map(|place| (place, self.head(place.strip, place.head)))
+    }
+
+    /// The conversation in memory that rows can share.
+    pub(super) fn segment(&self) -> std::io::Result<Segment> {
+        Segment::new(&self.header.strips, self.tokens().len(), |strip, head| self.head(strip, head))
+    }
+
+    fn head(&self, strip: usize, head: usize) -> &[u8] {
         let header = &self.header;
-        let heads = (0..header.strips.len())
-            .flat_map(|strip| (0..header.strips[strip].heads).map(move |head| (strip, head)));
-        heads.scan(header.data_at(), |at, (strip, head)| {
-            let begin = *at;
-            *at += header.head_bytes(strip);
-            let filled = header.tokens.len() * header.strips[strip].token;
-            Some((strip, head, &self.map[begin..begin + filled]))
-        })
+        let before: usize = (0..strip).map(|one| header.strips[one].heads * header.head_bytes(one)).sum();
+        let begin = header.data_at() + before + head * header.head_bytes(strip);
+        &self.map[begin..begin + header.tokens.len() * header.strips[strip].token]
     }
 }

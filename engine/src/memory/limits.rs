@@ -14,6 +14,8 @@ pub(crate) struct Wish {
     pub(crate) slots: u32,
     /// Bytes of KV cache for one token.
     pub(crate) per_token: u64,
+    /// Bytes that each slot takes whatever it holds.
+    pub(crate) per_slot: u64,
     /// Tokens that the model was made for.
     pub(crate) model_context: u32,
     /// Bytes that are free, where that is known.
@@ -27,14 +29,18 @@ pub(crate) struct Wish {
 pub(crate) struct Limits {
     /// Tokens of one conversation.
     pub(crate) context: u32,
-    /// Bytes of KV cache.
+    /// Bytes of KV cache, beside what slots take whatever they hold.
     pub(crate) bytes: u64,
+    /// Bytes that may be used, needed or not.
+    pub(crate) room: u64,
 }
 
 impl Limits {
     /// Decides; an error where even one conversation does not fit.
     pub(crate) fn decide(wish: &Wish) -> Result<Self, LoadError> {
-        let available = available(wish)?;
+        let room = available(wish)?;
+        let constant = wish.per_slot * u64::from(wish.slots);
+        let available = room.saturating_sub(constant);
         // Conversations that must fit side by side whatever they use.
         let sharing = if wish.upfront { wish.slots } else { 1 };
         let context = match wish.context {
@@ -51,17 +57,17 @@ impl Limits {
             }
         };
         let needed = wish.per_token * u64::from(context) * u64::from(sharing);
-        if needed > available {
+        if needed > available || constant > room {
             return Err(LoadError::Memory {
                 tokens: context,
-                slots: sharing,
+                slots: if constant > 0 { wish.slots } else { sharing },
                 per_token: wish.per_token,
-                needed,
-                available,
+                needed: needed + constant,
+                available: room,
             });
         }
         let useful = wish.per_token * u64::from(context) * u64::from(wish.slots);
-        Ok(Self { context, bytes: available.min(useful) })
+        Ok(Self { context, bytes: available.min(useful), room })
     }
 }
 
@@ -86,22 +92,40 @@ mod tests {
         context: ContextLimit::Auto,
         slots: 4,
         per_token: 100,
+        per_slot: 0,
         model_context: 1000,
         free: Some(1_000_000),
         upfront: false,
     };
 
+    /// Tokens of one conversation, and bytes.
+    fn given(wish: &Wish) -> (u32, u64) {
+        let limits = Limits::decide(wish).unwrap();
+        (limits.context, limits.bytes)
+    }
+
     #[test]
     fn auto_takes_what_slots_can_use() {
-        assert_eq!(Limits::decide(&WISH).unwrap(), Limits { context: 1000, bytes: 400_000 });
+        assert_eq!(given(&WISH), (1000, 400_000));
     }
 
     #[test]
     fn auto_context_follows_memory() {
         let small = Wish { free: Some(50_000), ..WISH };
-        assert_eq!(Limits::decide(&small).unwrap(), Limits { context: 400, bytes: 40_000 });
+        assert_eq!(given(&small), (400, 40_000));
         let upfront = Wish { upfront: true, ..small };
-        assert_eq!(Limits::decide(&upfront).unwrap(), Limits { context: 100, bytes: 40_000 });
+        assert_eq!(given(&upfront), (100, 40_000));
+    }
+
+    #[test]
+    fn what_slots_take_in_any_case_is_taken_off() {
+        let tight = Wish { per_slot: 1000, memory: MemoryLimit::Bytes(54_000), ..WISH };
+        assert_eq!(given(&tight), (500, 50_000));
+        let none = Wish { memory: MemoryLimit::Bytes(3_999), ..tight };
+        assert!(matches!(
+            Limits::decide(&none),
+            Err(LoadError::Memory { slots: 4, available: 3_999, needed: 4_100, .. })
+        ));
     }
 
     #[test]
@@ -112,9 +136,9 @@ mod tests {
     #[test]
     fn bytes_are_exact_and_percent_a_share() {
         let bytes = Wish { memory: MemoryLimit::Bytes(150_000), ..WISH };
-        assert_eq!(Limits::decide(&bytes).unwrap(), Limits { context: 1000, bytes: 150_000 });
+        assert_eq!(given(&bytes), (1000, 150_000));
         let percent = Wish { memory: MemoryLimit::Percent(5), ..WISH };
-        assert_eq!(Limits::decide(&percent).unwrap(), Limits { context: 500, bytes: 50_000 });
+        assert_eq!(given(&percent), (500, 50_000));
         let none = Wish { memory: MemoryLimit::Percent(0), ..WISH };
         assert!(matches!(Limits::decide(&none), Err(LoadError::Setting { name: "memory", .. })));
     }

@@ -15,8 +15,8 @@ mod system;
 mod trend;
 
 pub(crate) use account::{ArenaReading, ArenaStats, Holdings};
-pub(crate) use budget::Budget;
 pub use budget::Permit;
+pub(crate) use budget::{Ask, Budget};
 pub use device::Attribution;
 pub use leak::{COMPONENTS, LeakReport, LeakState};
 pub(crate) use ledger::Ledger;

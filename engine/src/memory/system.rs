@@ -15,9 +15,14 @@ fn group() -> Option<u64> {
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
-/// Bytes of this process in memory; 0 where that cannot be read.
+/// Bytes of this process in memory; 0 where that cannot be read. The system counts a shared page once for each row that
+/// maps it; here each counts once.
 pub(super) fn process_rss() -> u64 {
-    field("/proc/self/status", "VmRSS:").map_or(0, |kib| kib * 1024)
+    let bytes = |name| field("/proc/self/status", name).map_or(0, |kib| kib * 1024);
+    match bytes("VmRSS:") {
+        0 => 0,
+        mapped => mapped.saturating_sub(bytes("RssShmem:")) + crate::cache::held(),
+    }
 }
 
 /// The first number on the line of a `/proc` file that begins with `name`.

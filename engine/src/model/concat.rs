@@ -3,13 +3,18 @@
 use std::collections::HashMap;
 
 use super::graph::{Cache, Found, Reader};
-use super::proto::NodeProto;
+use super::proto::{NodeProto, ValueInfoProto};
 use super::{Layout, refuse};
 use crate::error::LoadError;
 
 /// What exporters call the attention mask and the positions. Their shapes alone do not tell them apart.
 const MASK: &str = "attention_mask";
 const POSITIONS: &str = "position_ids";
+
+/// Whether an input is a cache `[batch, heads, tokens, head_dim]` of any number of tokens.
+fn grows(input: &ValueInfoProto) -> bool {
+    matches!(input.dims()[..], [_, _, None, _])
+}
 
 impl Reader<'_> {
     /// The layout of a graph without `GroupQueryAttention`.
@@ -25,18 +30,20 @@ impl Reader<'_> {
             .graph
             .input
             .iter()
-            .filter(|input| self.inputs.contains_key(input.name.as_str()) && input.dims().len() == 4)
+            .filter(|input| self.inputs.contains_key(input.name.as_str()) && grows(input))
             .map(|past| self.joined(&joins, &past.name))
             .collect::<Result<Vec<Cache>, _>>()?;
-        let Some(first) = caches.first() else { return Err(refuse::no_cache().at(self.path)) };
-        let element = self.inputs[first.past.as_str()].element();
-        if caches.iter().any(|cache| self.inputs[cache.past.as_str()].element() != element) {
+        let element = caches.first().map(|first| self.inputs[first.past.as_str()].element());
+        if caches.iter().any(|cache| Some(self.inputs[cache.past.as_str()].element()) != element) {
             return Err(refuse::input("its caches are of more than one type".to_owned()).at(self.path));
         }
         let mask = Some(MASK).filter(|name| self.is_int64(name, &[2]));
         let wiring = self.wire(mask, caches, Vec::new())?;
-        if let Some(other) = wiring.positions.as_deref().filter(|name| *name != POSITIONS) {
-            let reason = format!("it is not known what its input `{other}` needs");
+        if wiring.caches.is_empty() && wiring.states.is_empty() {
+            return Err(refuse::no_cache().at(self.path));
+        }
+        if let Some(other) = wiring.positions.as_ref().filter(|positions| positions.name != POSITIONS) {
+            let reason = format!("it is not known what its input `{}` needs", other.name);
             return Err(refuse::input(reason).at(self.path));
         }
         let logits = self.outputs[wiring.logits.as_str()];
@@ -46,7 +53,7 @@ impl Reader<'_> {
             vocab: logits.dims().get(2).copied().flatten(),
             positions: None,
             heads: None,
-            layout: Layout::Concatenated,
+            layout: if wiring.caches.is_empty() { Layout::Hybrid } else { Layout::Concatenated },
             wiring,
         })
     }

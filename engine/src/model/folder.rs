@@ -7,8 +7,24 @@ use serde_json::Value;
 use crate::error::LoadError;
 use crate::request::Sampling;
 
-/// Graph files in the order they are looked for, where genai_config.json names none.
-const GRAPHS: &[&str] = &["model.onnx", "onnx/model.onnx", "model_fp16.onnx", "onnx/model_fp16.onnx"];
+/// What a graph's name ends with, as transformers.js writes its kinds of weights, in the order they are looked for where
+/// genai_config.json names no graph: the most exact ones first, and integers before what the CPU computes in halves.
+const KINDS: [&str; 12] = [
+    "",
+    "_fp16",
+    "_int8",
+    "_uint8",
+    "_quantized",
+    "_q4",
+    "_q4f16",
+    "_bnb4",
+    "_q2",
+    "_q2f16",
+    "_q1",
+    "_q1f16",
+];
+/// What a graph's name begins with, and the folders it may be in.
+const NAMES: [&str; 4] = ["model", "onnx/model", "decoder_model_merged", "onnx/decoder_model_merged"];
 
 /// The JSON files of a folder; null where there is none.
 pub(super) struct Folder {
@@ -45,10 +61,12 @@ impl Folder {
                 }
             };
         }
-        let found = GRAPHS.iter().map(|name| self.path.join(name)).find(|path| path.is_file());
+        let names = KINDS.iter().flat_map(|kind| NAMES.iter().map(move |name| format!("{name}{kind}.onnx")));
+        let found = names.map(|name| self.path.join(name)).find(|path| path.is_file());
         found.ok_or_else(|| LoadError::Missing {
             path: self.path.join("model.onnx"),
-            hint: "the folder holds neither model.onnx nor onnx/model.onnx: export or download the model's graph"
+            hint: "the folder holds neither model.onnx nor onnx/model.onnx, nor one of its kinds such as \
+                   model_q4.onnx: export or download the model's graph"
                 .to_owned(),
         })
     }

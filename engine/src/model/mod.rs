@@ -5,6 +5,7 @@ mod proto;
 mod graph;
 mod concat;
 mod states;
+mod merged;
 mod refuse;
 mod weights;
 mod identity;
@@ -31,16 +32,19 @@ pub struct Model {
     pub family: Option<String>,
     /// How its KV cache is kept.
     pub layout: Layout,
-    /// Layers that have a KV cache.
+    /// Layers whose KV cache grows with the tokens.
     pub kv_layers: u32,
-    /// Heads of keys and values, in the first layer.
+    /// Heads of keys and values, in the first such layer; 0 where there is none.
     pub kv_heads: u32,
-    /// Numbers of one head and token, in the first layer.
+    /// Numbers of one head and token, in the first such layer; 0 where there is none.
     pub head_dim: u32,
     /// Type of the KV cache's numbers.
     pub kv_type: Element,
     /// Bytes of KV cache for one token, all layers together: 2 sides x layers x heads x head size x bytes of a number.
     pub kv_bytes_per_token: u64,
+    /// Bytes of what a conversation holds whatever its length: windows of keys and values, and states, each before and
+    /// after a run.
+    pub bytes_per_conversation: u64,
     /// Bytes of all weights, by the graph's tensor shapes.
     pub weights_bytes: u64,
     /// Size of the vocabulary.
@@ -65,8 +69,8 @@ pub enum Layout {
     SharedBuffer,
     /// Plain attention: each run is given `[batch, heads, past, head_dim]` and returns it with the new tokens behind.
     Concatenated,
-    /// As `SharedBuffer` in some layers; others keep a state of constant size, which holds for all tokens so far and
-    /// cannot be taken back to fewer.
+    /// As `SharedBuffer` in some layers; others keep a state or a window of constant size, which holds for all tokens so
+    /// far and cannot be taken back to fewer.
     Hybrid,
 }
 
@@ -77,14 +81,21 @@ pub enum Element {
     F32,
     /// 16-bit floating point.
     F16,
+    /// 8-bit integers, with scales in the graph.
+    I8,
+    /// Two 4-bit integers, with scales in the graph.
+    I4x2,
+    /// 8-bit floating point (E4M3), with scales in the graph.
+    F8,
 }
 
 impl Element {
-    /// Bytes of one number.
+    /// Bytes of one number, or of two that share a byte.
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
+            Self::I8 | Self::I4x2 | Self::F8 => 1,
         }
     }
 
@@ -92,8 +103,16 @@ impl Element {
         match number {
             1 => Some(Self::F32),
             10 => Some(Self::F16),
+            3 => Some(Self::I8),
+            2 => Some(Self::I4x2),
+            17 => Some(Self::F8),
             _ => None,
         }
+    }
+
+    /// Whether numbers stand for themselves, without scales.
+    fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16)
     }
 }
 
@@ -102,6 +121,9 @@ impl fmt::Display for Element {
         f.write_str(match self {
             Self::F32 => "fp32",
             Self::F16 => "fp16",
+            Self::I8 => "int8",
+            Self::I4x2 => "int4",
+            Self::F8 => "fp8",
         })
     }
 }
@@ -112,16 +134,24 @@ impl Model {
         let files = Folder::read(folder)?;
         let file = files.graph()?;
         let graph = proto::read(&file)?;
-        let found = graph::Reader::new(&graph, &file).read(files.head_dim())?;
         let weights_bytes = weights::bytes(&graph, &file)?;
         let stamp = |path: PathBuf| {
             Stamp::of(&path).map_err(|error| LoadError::Read { path, reason: error.to_string() })
         };
         let stamps = weights::files(&graph, &file).map(stamp).collect::<Result<_, _>>()?;
+        let (graph, branch) = merged::later_runs(graph);
+        let found = graph::Reader::new(&graph, &file).behind(branch).read(files.head_dim())?;
         let element =
             |number, what| Element::from_onnx(number).ok_or_else(|| refuse::element(what).at(&file));
-        let kv_type = element(found.cache_element, "keys and values")?;
+        let constant = found.wiring.states.first().map(|state| state.element);
+        let kv_type = match (found.cache_element, constant) {
+            (None, Some(element)) => element,
+            (number, _) => element(number.unwrap_or(0), "keys and values")?,
+        };
         let logits_type = element(found.logits_element, "logits")?;
+        if !logits_type.is_float() {
+            return Err(refuse::element("logits").at(&file));
+        }
         let unsaid = |what, add| LoadError::Unsaid { folder: folder.to_owned(), what, add };
         let vocab = found.vocab.or_else(|| files.vocab()).ok_or_else(|| {
             unsaid(
@@ -141,14 +171,17 @@ impl Model {
         })?;
         let caches = &found.wiring.caches;
         let numbers: usize = caches.iter().map(|cache| cache.heads * cache.head_dim).sum();
+        let constant: usize = found.wiring.states.iter().map(State::held).sum();
+        let first = caches.first().map_or((0, 0), |cache| (cache.heads, cache.head_dim));
         Ok(Self {
             folder: folder.to_owned(),
             layout: found.layout,
             kv_layers: small(caches.len() / 2),
-            kv_heads: small(caches[0].heads),
-            head_dim: small(caches[0].head_dim),
+            kv_heads: small(first.0),
+            head_dim: small(first.1),
             kv_type,
             kv_bytes_per_token: (numbers * kv_type.bytes()) as u64,
+            bytes_per_conversation: constant as u64,
             weights_bytes,
             vocab: small(vocab),
             context_length: small(context),
@@ -156,7 +189,7 @@ impl Model {
             family: files.family(),
             sampling: files.sampling(),
             logits_type,
-            query_heads: small(found.heads.or_else(|| files.query_heads()).unwrap_or(caches[0].heads as u64)),
+            query_heads: small(found.heads.or_else(|| files.query_heads()).unwrap_or(first.0.max(1) as u64)),
             wiring: found.wiring,
             files: stamps,
             file,
@@ -171,3 +204,7 @@ fn small(number: impl TryInto<u32>) -> u32 {
 #[cfg(test)]
 #[path = "model_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "kinds_tests.rs"]
+mod kinds_tests;

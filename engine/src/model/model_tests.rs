@@ -26,7 +26,10 @@ fn a_builder_folder_is_understood() {
     assert_eq!((model.vocab, model.context_length, model.query_heads), (4160, 4096, 4));
     assert_eq!(model.eos, [4098, 4096]);
     assert_eq!(model.sampling, Sampling::greedy());
-    assert_eq!((model.wiring.ids.as_str(), model.wiring.mask.as_str()), ("input_ids", "attention_mask"));
+    assert_eq!(
+        (model.wiring.ids.as_str(), model.wiring.mask.as_deref()),
+        ("input_ids", Some("attention_mask"))
+    );
     assert!(
         !model.wiring.last_only && model.wiring.positions.is_none() && model.wiring.logits_wanted.is_none()
     );
@@ -70,8 +73,9 @@ fn a_graph_that_concatenates_is_understood() {
         assert_eq!(model.kv_bytes_per_token, 4 * 2 * u64::from(heads) * 32 * 4);
         assert_eq!((model.vocab, model.context_length, model.eos.as_slice()), (4160, 4096, eos));
         let wiring = &model.wiring;
-        assert_eq!((wiring.ids.as_str(), wiring.mask.as_str()), ("input_ids", "attention_mask"));
-        assert_eq!(wiring.positions.as_deref(), Some("position_ids"));
+        assert_eq!((wiring.ids.as_str(), wiring.mask.as_deref()), ("input_ids", Some("attention_mask")));
+        let positions = wiring.positions.as_ref().unwrap();
+        assert_eq!((positions.name.as_str(), positions.planes), ("position_ids", None));
         assert!(!wiring.last_only && wiring.logits == "logits");
         assert_eq!(wiring.caches[7].present, "present.3.value");
     }
@@ -108,10 +112,10 @@ fn altered(folder: &str, alter: impl FnOnce(&mut proto::GraphProto)) -> Option<S
 #[test]
 fn other_layouts_are_refused_with_what_to_use() {
     for (folder, operation, other, reason, instead) in [
-        ("lfm2/genai", "CausalConvWithState", "LinearAttention", "(LinearAttention)", "such as LFM2"),
+        ("lfm2/genai", "CausalConvWithState", "GatedDeltaNet", "(GatedDeltaNet)", "such as LFM2"),
         ("qwen2/genai", "GroupQueryAttention", "MultiHeadAttention", "are MultiHeadAttention", "builder"),
         ("qwen2/genai", "GroupQueryAttention", "PagedAttention", "in pages (PagedAttention)", "builder"),
-        ("qwen2/optimum", "Softmax", "If", "one branch for the first run", "text-generation-with-past"),
+        ("qwen2/optimum", "Softmax", "If", "chooses between parts of itself", "text-generation-with-past"),
         (
             "qwen2/optimum",
             "Softmax",

@@ -53,6 +53,18 @@ impl NodeProto {
         self.attribute.iter().find(|a| a.name == name).and_then(|a| std::str::from_utf8(&a.s).ok())
     }
 
+    /// The one integer of an attribute that is a tensor.
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
+        let tensor = self.attribute.iter().find(|a| a.name == name)?.t.as_ref()?;
+        let raw = <[u8; 8]>::try_from(tensor.raw_data.as_slice()).ok().map(i64::from_le_bytes);
+        raw.filter(|_| tensor.data_type == 7).or_else(|| tensor.int64_data.first().copied())
+    }
+
+    /// An attribute that is a graph.
+    pub(super) fn graph(&self, name: &str) -> Option<&GraphProto> {
+        self.attribute.iter().find(|a| a.name == name)?.g.as_deref()
+    }
+
     /// An input that is given, by its position.
     pub(super) fn given(&self, position: usize) -> Option<&str> {
         self.input.get(position).map(String::as_str).filter(|name| !name.is_empty())
@@ -68,6 +80,21 @@ pub(super) struct AttributeProto {
     pub(super) i: i64,
     #[prost(bytes = "vec", tag = "4")]
     pub(super) s: Vec<u8>,
+    #[prost(message, optional, tag = "5")]
+    pub(super) t: Option<ConstantProto>,
+    #[prost(message, optional, boxed, tag = "6")]
+    pub(super) g: Option<Box<GraphProto>>,
+}
+
+/// A small constant; of large ones only the first numbers are of use.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ConstantProto {
+    #[prost(int32, tag = "2")]
+    pub(super) data_type: i32,
+    #[prost(int64, repeated, tag = "7")]
+    pub(super) int64_data: Vec<i64>,
+    #[prost(bytes = "vec", tag = "9")]
+    pub(super) raw_data: Vec<u8>,
 }
 
 /// A weight: its shape and where its bytes are.

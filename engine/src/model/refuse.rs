@@ -8,10 +8,9 @@ use crate::error::LoadError;
 /// The nearest thing that works.
 const BUILDER: &str = "export it with `python -m onnxruntime_genai.models.builder -m MODEL -o FOLDER -p fp32 -e cpu` \
                        (or -p fp16 -e cuda), or take an onnx-community folder whose graph uses GroupQueryAttention";
-const WINDOW: &str = "export it with `--extra_options windowed_kv_cache=false`";
-const PLAIN: &str = "export it again with an unquantised fp32 or fp16 KV cache";
+const PLAIN: &str = "export it again with an fp32 or fp16 KV cache";
 const OTHER: &str = "use a model whose layers are all attention, such as Llama, Qwen2, Qwen3, Mistral or \
-                     Phi, or attention and convolutions, such as LFM2";
+                     Phi, or attention and states, such as LFM2 or Qwen3.5";
 
 const MERGED: &str = "take the graph that was exported with a past alone: `--task text-generation-with-past`, or \
                       `decoder_with_past_model.onnx`";
@@ -51,7 +50,8 @@ pub(super) fn lost_cache(past: &str) -> Refused {
 
 /// On a CUDA device, of a graph that runs on the CPU only.
 pub(crate) const CPU_ONLY: &str = "use `device: cpu`; on CUDA, graphs run whose layers are all GroupQueryAttention: \
-                                   `python -m onnxruntime_genai.models.builder` with `-p fp16 -e cuda` makes them";
+                                   `python -m onnxruntime_genai.models.builder` with `-p fp16 -e cuda` makes them \
+                                   (where layers keep a window, `--extra_options windowed_kv_cache=false` too)";
 
 /// The state of a layer is not an input and an output of the graph.
 pub(super) fn inner_state() -> Refused {
@@ -63,13 +63,19 @@ pub(super) fn input(what: String) -> Refused {
     Refused::new(what, BUILDER)
 }
 
+/// Branches that are not told apart by a first run.
+pub(super) fn branches() -> Refused {
+    Refused::new("it chooses between parts of itself (If) in a way that is not known", MERGED)
+}
+
 /// An element type that is not served.
 pub(super) fn element(what: &str) -> Refused {
-    Refused::new(format!("its {what} are neither fp32 nor fp16"), PLAIN)
+    Refused::new(format!("its {what} are of a type that is not served"), PLAIN)
 }
 
 /// Refuses graphs whose caches are neither all plain shared buffers nor, without such `layers`, all concatenated.
-pub(super) fn layout(graph: &GraphProto, layers: &[&NodeProto]) -> Result<(), Refused> {
+/// `switched`: its one branch is between two rotary tables, by a known length.
+pub(super) fn layout(graph: &GraphProto, layers: &[&NodeProto], switched: bool) -> Result<(), Refused> {
     let has = |op: &str| graph.node.iter().any(|node| node.op_type == op);
     if has("PagedAttention") {
         return Err(Refused::new("it keeps its KV cache in pages (PagedAttention)", BUILDER));
@@ -87,27 +93,22 @@ pub(super) fn layout(graph: &GraphProto, layers: &[&NodeProto]) -> Result<(), Re
         };
         return Err(Refused::new(reason, BUILDER));
     }
-    if has("If") {
-        return Err(match layers {
-            [] => Refused::new("it has one branch for the first run and one for later ones (If)", MERGED),
-            _ => Refused::new(LONGROPE, OTHER),
-        });
+    let branches = graph.node.iter().filter(|node| node.op_type == "If").count();
+    if branches > usize::from(switched) {
+        return Err(if layers.is_empty() { self::branches() } else { Refused::new(LONGROPE, OTHER) });
     }
     layers.iter().try_for_each(|layer| attention(layer))
 }
 
 /// Operations that carry a state from token to token, and of which it is not shown that parts of a prompt give the same
 /// as the whole.
-const STATES: &[&str] =
-    &["VarlenCausalConvWithState", "LinearAttention", "GatedDeltaNet", "LinearAttentionGate", "Loop", "Scan"];
+const STATES: &[&str] = &["VarlenCausalConvWithState", "GatedDeltaNet", "Loop", "Scan"];
 
 fn attention(layer: &NodeProto) -> Result<(), Refused> {
-    if layer.int("sliding_window_cache").unwrap_or(0) != 0 {
-        return Err(Refused::new("some layers keep only a window of their keys and values", WINDOW));
-    }
     let quantised = |name| layer.text(name).is_some_and(|kind| !kind.is_empty() && kind != "NONE");
-    if quantised("k_quant_type") || quantised("v_quant_type") {
-        return Err(Refused::new("its KV cache is quantised", PLAIN));
+    let scales = layer.given(12).is_some() && layer.given(13).is_some();
+    if (quantised("k_quant_type") || quantised("v_quant_type")) && !scales {
+        return Err(Refused::new("its KV cache is quantised without scales", PLAIN));
     }
     if layer.given(10).is_some() {
         return Err(Refused::new("its attention adds a bias", OTHER));

@@ -10,7 +10,7 @@ use crate::error::LoadError;
 pub(super) fn bytes(graph: &GraphProto, file: &Path) -> Result<u64, LoadError> {
     let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
     let mut total: u64 = 0;
-    for tensor in &graph.initializer {
+    for tensor in tensors(graph) {
         let bytes = size(tensor);
         total = bytes.saturating_add(total);
         if let Some(location) = entry(tensor, "location") {
@@ -29,9 +29,16 @@ pub(super) fn bytes(graph: &GraphProto, file: &Path) -> Result<u64, LoadError> {
 /// The graph's file and those of its weights.
 pub(super) fn files(graph: &GraphProto, file: &Path) -> impl Iterator<Item = PathBuf> {
     let locations: BTreeSet<_> =
-        graph.initializer.iter().filter_map(|tensor| entry(tensor, "location")).collect();
+        tensors(graph).into_iter().filter_map(|tensor| entry(tensor, "location")).collect();
     let beside: Vec<_> = locations.into_iter().map(|location| file.with_file_name(location)).collect();
     std::iter::once(file.to_owned()).chain(beside)
+}
+
+/// The weights of a graph and of its branches.
+fn tensors(graph: &GraphProto) -> Vec<&TensorProto> {
+    let inner =
+        graph.node.iter().flat_map(|node| &node.attribute).filter_map(|attribute| attribute.g.as_deref());
+    graph.initializer.iter().chain(inner.flat_map(tensors)).collect()
 }
 
 fn check(path: &Path, needed: u64, graph: &Path) -> Result<(), LoadError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Interrupt, Logits, RunError, Session, Step};
-use crate::cache::Place;
+use crate::cache::{Place, Sharing};
 
 /// No model.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,10 @@ impl Session for Absent {
 
     fn write(&mut self, _: Place, _: &[u8]) -> Result<(), RunError> {
         unloaded()
+    }
+
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
+        Err("the model is unloaded")
     }
 
     fn release(&mut self, _: usize, _: usize, _: usize) {}

@@ -10,6 +10,8 @@ use super::{Logits, Step};
 
 /// Logits of one prefill take at most this many bytes.
 const LOGITS_BYTES: usize = 64 << 20;
+/// The same, where only the first part of a prompt is computed at once.
+const WHOLE_BYTES: usize = 256 << 20;
 /// Attention scores of one prefill take at most this many bytes.
 const SCORES_BYTES: usize = 512 << 20;
 /// Tokens of one prefill, at most.
@@ -23,6 +25,10 @@ pub(crate) struct Buffers {
     pub(crate) ids: Vec<i64>,
     pub(crate) positions: Vec<i64>,
     pub(crate) mask: Vec<i64>,
+    /// Whether the last run's rows hold something before it, for graphs that ask.
+    pub(crate) past: Box<bool>,
+    /// Copies of the positions.
+    planes: usize,
     logits: Numbers,
     vocab: usize,
     /// Rows, width and ones in each row of the mask as it stands.
@@ -37,16 +43,18 @@ pub(crate) struct Buffers {
 impl Buffers {
     pub(crate) fn new(model: &Model, slots: usize, context: usize) -> Self {
         let chunk = chunk(model, context);
-        let vocab = model.vocab as usize;
+        let (vocab, planes) = (model.vocab as usize, planes(model));
         let rows = if model.wiring.last_only { slots } else { slots.max(chunk) };
         let logits = match model.logits_type {
-            Element::F32 => Numbers::F32(vec![0.0; rows * vocab]),
             Element::F16 => Numbers::F16(vec![f16::ZERO; rows * vocab]),
+            _ => Numbers::F32(vec![0.0; rows * vocab]),
         };
         Self {
             ids: vec![0; slots.max(chunk)],
-            positions: vec![0; slots.max(chunk)],
+            positions: vec![0; planes * slots.max(chunk)],
             mask: vec![0; slots * context],
+            past: Box::new(false),
+            planes,
             logits,
             vocab,
             mask_rows: 0,
@@ -61,8 +69,9 @@ impl Buffers {
     pub(crate) fn prefill(&mut self, past: usize, tokens: &[u32], last_only: bool) -> usize {
         for (i, &token) in tokens.iter().enumerate() {
             self.ids[i] = i64::from(token);
-            self.positions[i] = (past + i) as i64;
+            self.place(i, tokens.len(), past + i);
         }
+        *self.past = past > 0;
         let width = past + tokens.len();
         self.mask[..width].fill(1);
         self.mask_rows = 0;
@@ -81,12 +90,13 @@ impl Buffers {
         }
         for (row, step) in steps.iter().enumerate() {
             self.ids[row] = i64::from(step.token);
-            self.positions[row] = step.past as i64;
+            self.place(row, steps.len(), step.past);
             let (had, needs) = (self.mask_ones[row], step.past + 1);
             let mask = &mut self.mask[row * width..][..width];
             mask[had.min(needs)..had.max(needs)].fill(i64::from(needs > had));
             self.mask_ones[row] = needs;
         }
+        *self.past = true;
         self.first = 0;
         width
     }
@@ -97,14 +107,22 @@ impl Buffers {
         let width = steps.iter().map(|step| step.past + 1).max().unwrap_or(1);
         for (row, step) in steps.iter().enumerate() {
             self.ids[row] = i64::from(step.token);
-            self.positions[row] = step.past as i64;
+            self.place(row, steps.len(), step.past);
             let (before, held) = self.mask[row * width..][..width].split_at_mut(width - step.past - 1);
             before.fill(0);
             held.fill(1);
         }
+        *self.past = true;
         self.mask_rows = 0;
         self.first = 0;
         width
+    }
+
+    /// Notes a token's position, the same in all planes of `count` tokens.
+    fn place(&mut self, token: usize, count: usize, position: usize) {
+        for plane in 0..self.planes {
+            self.positions[plane * count + token] = position as i64;
+        }
     }
 
     /// Logits of a row of the last run.
@@ -142,12 +160,27 @@ enum Numbers {
     F16(Vec<f16>),
 }
 
+/// Bytes of the buffers of so many slots, as [`Buffers::bytes`] tells once they are there.
+pub(crate) fn bytes(model: &Model, slots: usize, context: usize) -> u64 {
+    let chunk = chunk(model, context);
+    let rows = if model.wiring.last_only { slots } else { slots.max(chunk) };
+    let integers = (1 + planes(model)) * slots.max(chunk) + slots * context;
+    let logits = rows * model.vocab as usize * model.logits_type.bytes();
+    (integers * size_of::<i64>() + logits) as u64
+}
+
 /// Tokens of one prefill: as many as the memory for logits and attention scores allows.
 pub(crate) fn chunk(model: &Model, context: usize) -> usize {
     let logits = model.vocab as usize * model.logits_type.bytes();
-    let by_logits = if model.wiring.last_only { CHUNK } else { LOGITS_BYTES / logits.max(1) };
+    // What does not fit into the first part goes token by token: it may be larger then.
+    let (most, room) = if model.wiring.whole { (context, WHOLE_BYTES) } else { (CHUNK, LOGITS_BYTES) };
+    let by_logits = if model.wiring.last_only { most } else { room / logits.max(1) };
     let by_scores = SCORES_BYTES / (model.query_heads as usize * context * size_of::<f32>()).max(1);
-    by_logits.min(by_scores).clamp(16, CHUNK).min(context)
+    by_logits.min(by_scores).clamp(16, most.max(16)).min(context)
+}
+
+fn planes(model: &Model) -> usize {
+    model.wiring.positions.as_ref().and_then(|positions| positions.planes).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ fn model(vocab: u32, last_only: bool) -> Model {
         head_dim: 32,
         kv_type: Element::F32,
         kv_bytes_per_token: 256,
+        bytes_per_conversation: 0,
         weights_bytes: 0,
         vocab,
         context_length: 4096,
@@ -27,8 +28,10 @@ fn model(vocab: u32, last_only: bool) -> Model {
         files: Vec::new(),
         wiring: Wiring {
             ids: name("a"),
-            mask: name("b"),
+            mask: Some(name("b")),
             positions: None,
+            branch: None,
+            whole: false,
             logits_wanted: None,
             logits: name("c"),
             last_only,
@@ -107,4 +110,14 @@ fn aligned_rows_end_together() {
     // A run that keeps its rows in place writes its mask anew.
     let width = buffers.decode(&steps);
     assert_eq!((0..3).map(|row| ones(&buffers, row, width)).collect::<Vec<_>>(), [4, 1, 5]);
+}
+
+#[test]
+fn their_size_is_known_in_advance() {
+    for (vocab, last_only, slots, context) in
+        [(100, false, 3, 1000), (50_000, true, 40, 300), (7, false, 600, 20)]
+    {
+        let model = model(vocab, last_only);
+        assert_eq!(bytes(&model, slots, context), Buffers::new(&model, slots, context).bytes());
+    }
 }

@@ -1,10 +1,11 @@
 //! A model without weights: each row remembers the very tokens that were put into it, and the next token is a hash of
 //! them. Whatever is put into a wrong row or place shows in the next token.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::cache::Place;
+use crate::cache::{Extent, Place, Segment, SegmentId, Sharing, StoreError};
 
 use super::{Interrupt, Logits, RunError, Session, Step};
 
@@ -23,6 +24,7 @@ pub(crate) enum Run {
     Prefill { tokens: usize },
     Decode { rows: usize },
     Copy { tokens: usize },
+    Share { tokens: usize },
 }
 
 /// The model without weights.
@@ -33,6 +35,15 @@ pub(crate) struct Mock {
     chunk: usize,
     /// Rows go on from their ends or begin anew.
     whole: bool,
+    /// A run that fails spoils its rows.
+    fragile: bool,
+    /// Tokens of a step; 0: rows share nothing.
+    step: usize,
+    /// Rows that may share.
+    room: usize,
+    /// What each row shares.
+    shared: Vec<usize>,
+    segments: BTreeMap<SegmentId, Vec<u32>>,
     pub(crate) runs: Arc<Mutex<Vec<Run>>>,
     pub(crate) interrupted: Arc<Flag>,
 }
@@ -54,6 +65,11 @@ impl Mock {
             logits: Vec::new(),
             chunk,
             whole: false,
+            fragile: false,
+            step: 0,
+            room: usize::MAX,
+            shared: vec![0; slots],
+            segments: BTreeMap::new(),
             runs: Arc::default(),
             interrupted: Arc::default(),
         }
@@ -64,13 +80,27 @@ impl Mock {
         Self { whole: true, ..self }
     }
 
+    /// Whose rows hold nothing of use after a run that failed.
+    pub(crate) fn fragile(self) -> Self {
+        Self { fragile: true, ..self.whole() }
+    }
+
+    /// Of which so many rows share what they begin with, by steps of so many tokens.
+    pub(crate) fn sharing(self, rows: usize, step: usize) -> Self {
+        Self { step, room: rows, ..self }
+    }
+
     fn write(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
+        assert!(past >= self.shared[row], "row {row} shares {} tokens, {past} is written", self.shared[row]);
         assert!(self.rows[row].len() >= past, "row {row} holds {} of {past} tokens", self.rows[row].len());
         assert!(
             !self.whole || past == 0 || past == self.rows[row].len(),
             "row {row} is taken back to {past}"
         );
         if tokens.contains(&POISON) {
+            if self.fragile {
+                self.rows.iter_mut().for_each(|row| row.fill(POISON));
+            }
             return Err(RunError("poison".to_owned()));
         }
         self.rows[row].truncate(past);
@@ -103,6 +133,7 @@ impl Session for Mock {
 
     fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<(), RunError> {
         self.rows.swap(a, b);
+        self.shared.swap(a, b);
         self.rows[a].truncate(tokens);
         self.rows[b].truncate(tokens);
         Ok(())
@@ -111,6 +142,7 @@ impl Session for Mock {
     fn copy(&mut self, source: usize, target: usize, from: usize, to: usize) -> Result<(), RunError> {
         self.runs.lock().unwrap().push(Run::Copy { tokens: to - from });
         assert!(!self.whole || to == self.rows[source].len(), "row {source} is copied up to {to} only");
+        assert!(from >= self.shared[target]);
         let tokens = self.rows[source][from..to].to_vec();
         self.rows[target].truncate(from);
         self.rows[target].extend(tokens);
@@ -130,12 +162,21 @@ impl Session for Mock {
         Ok(())
     }
 
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
+        if self.step == 0 { Err("this model copies") } else { Ok(self) }
+    }
+
     fn release(&mut self, row: usize, from: usize, _: usize) {
+        assert!(from >= self.shared[row]);
         self.rows[row].truncate(from);
     }
 
     fn rewinds(&self) -> bool {
         !self.whole
+    }
+
+    fn survives(&self) -> bool {
+        !self.fragile
     }
 
     fn chunk(&self) -> usize {
@@ -144,6 +185,64 @@ impl Session for Mock {
 
     fn interrupt(&self) -> Arc<dyn Interrupt> {
         self.interrupted.clone()
+    }
+}
+
+/// A segment is the very tokens that it holds.
+impl Sharing for Mock {
+    fn step(&self) -> usize {
+        self.step
+    }
+
+    fn keep(&mut self, id: SegmentId, row: usize, from: usize, to: usize) -> Result<(), StoreError> {
+        assert!(from.is_multiple_of(self.step) && to.is_multiple_of(self.step) && from < to);
+        assert!(self.segments.insert(id, self.rows[row][from..to].to_vec()).is_none());
+        Ok(())
+    }
+
+    fn adopt(&mut self, _: SegmentId, _: Segment) {
+        unreachable!("no file holds tokens of this model");
+    }
+
+    fn discard(&mut self, id: SegmentId) {
+        assert!(self.segments.remove(&id).is_some());
+    }
+
+    fn affords(&self, rows: usize, _: usize) -> bool {
+        self.shared.iter().filter(|tokens| **tokens > 0).count() + rows <= self.room
+    }
+
+    fn share(&mut self, row: usize, path: &[Extent], held: usize) -> Result<(), StoreError> {
+        let mut tokens = Vec::new();
+        for extent in path {
+            assert!(
+                extent.from == tokens.len()
+                    && extent.from == extent.first
+                    && extent.to.is_multiple_of(self.step)
+            );
+            tokens.extend_from_slice(&self.segments[&extent.segment][..extent.to - extent.first]);
+        }
+        self.runs.lock().unwrap().push(Run::Share { tokens: tokens.len() });
+        self.shared[row] = tokens.len();
+        if held > tokens.len() {
+            tokens.extend_from_slice(&self.rows[row][tokens.len()..held]);
+        }
+        self.rows[row] = tokens;
+        Ok(())
+    }
+
+    fn fill(&mut self, row: usize, extent: Extent) -> Result<(), StoreError> {
+        assert!(extent.from >= self.shared[row]);
+        let part = extent.from - extent.first..extent.to - extent.first;
+        let tokens = self.segments[&extent.segment][part].to_vec();
+        self.rows[row].truncate(extent.from);
+        assert_eq!(self.rows[row].len(), extent.from);
+        self.rows[row].extend(tokens);
+        Ok(())
+    }
+
+    fn maps(&self) -> (usize, usize) {
+        (self.shared.iter().filter(|tokens| **tokens > 0).count(), self.room)
     }
 }
 

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use half::f16;
 use thiserror::Error;
 
-use crate::cache::Place;
+use crate::cache::{Place, Sharing};
 
 pub(crate) use absent::Absent;
+pub(crate) use buffers::bytes as buffer_bytes;
 pub(crate) use onnx::{Loaded, Plan};
 
 /// A run failed.
@@ -69,6 +70,11 @@ pub(crate) trait Session {
     /// Fills the first bytes of one head of a row.
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError>;
 
+    /// How rows share the memory of what they begin with alike; the reason where they do not.
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
+        Err("this model's layers do not all keep their cache in place")
+    }
+
     /// Gives back the memory of a row's tokens `from..to`.
     fn release(&mut self, row: usize, from: usize, to: usize);
 
@@ -82,6 +88,16 @@ pub(crate) trait Session {
     /// a copy are always all that the row holds, or nothing.
     fn rewinds(&self) -> bool {
         true
+    }
+
+    /// Whether a row holds what it held, after a run over it that failed or was ended. Where not, it holds nothing.
+    fn survives(&self) -> bool {
+        true
+    }
+
+    /// Whether only the first part of a prompt is computed at once, and what follows token by token.
+    fn whole(&self) -> bool {
+        false
     }
 
     /// Tokens that one prefill takes at most.

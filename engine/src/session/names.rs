@@ -8,8 +8,11 @@ use crate::model::{Cache, State, Wiring};
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) ids: CString,
-    pub(super) mask: CString,
-    pub(super) positions: Option<CString>,
+    pub(super) mask: Option<CString>,
+    /// And their planes, where they have any.
+    pub(super) positions: Option<(CString, Option<usize>)>,
+    /// Whether there is a past.
+    pub(super) branch: Option<CString>,
     /// And whether it is a scalar.
     pub(super) logits_wanted: Option<(CString, bool)>,
     pub(super) logits: CString,
@@ -27,10 +30,12 @@ impl Names {
         let cache = |cache: &Cache| Ok((c(&cache.past)?, c(&cache.present)?));
         let state = |state: &State| Ok((c(&state.past)?, c(&state.present)?));
         let wanted = wiring.logits_wanted.as_ref();
+        let positions = wiring.positions.as_ref();
         Ok(Self {
             ids: c(&wiring.ids)?,
-            mask: c(&wiring.mask)?,
-            positions: wiring.positions.as_ref().map(c).transpose()?,
+            mask: wiring.mask.as_ref().map(c).transpose()?,
+            positions: positions.map(|of| Ok((c(&of.name)?, of.planes))).transpose()?,
+            branch: wiring.branch.as_ref().map(c).transpose()?,
             logits_wanted: wanted.map(|(name, scalar)| Ok((c(name)?, *scalar))).transpose()?,
             logits: c(&wiring.logits)?,
             last_only: wiring.last_only,

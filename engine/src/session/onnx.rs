@@ -26,7 +26,7 @@ use self::value::{bind_input, bind_output, borrow, element};
 use super::buffers::Buffers;
 use super::names::Names;
 use super::{Interrupt, Logits, RunError, Session, Step};
-use crate::cache::{Place, Shape, Store};
+use crate::cache::{Place, Shape, Sharing, Store};
 use crate::memory::Holdings;
 use crate::model::Element;
 
@@ -60,6 +60,8 @@ pub(crate) struct Onnx {
     host: MemoryInfo<'static>,
     shape: Shape,
     chunk: usize,
+    /// Only the first part of a prompt may be computed at once.
+    whole: bool,
     /// Inputs are copied to the device when they are bound: each run binds them anew.
     rebind: bool,
 }
@@ -117,8 +119,13 @@ impl Onnx {
         Ok(View { binding, rows, bound: None })
     }
 
-    /// Binds how many logits of each row are wanted, where the graph asks.
+    /// Binds how many logits of each row are wanted, and whether there is a past, where the graph asks.
     fn bind_wanted(&self, binding: &mut IoBinding) -> ort::Result<()> {
+        if let Some(name) = &self.names.branch {
+            let address = (&raw const *self.buffers.past).cast_mut().cast();
+            let value = borrow(&self.host, (address, size_of::<bool>()), &[1], TensorElementType::Bool)?;
+            bind_input(binding, name, &value)?;
+        }
         if let Some((name, scalar)) = &self.names.logits_wanted {
             let address = (&raw const *self.one).cast_mut().cast();
             let dims: &[i64] = if *scalar { &[] } else { &[1] };
@@ -136,18 +143,22 @@ impl Onnx {
         width: usize,
     ) -> ort::Result<()> {
         let (names, buffers) = (&self.names, &mut self.buffers);
-        let mut integers = |name: &CString, from: &mut Vec<i64>, width: usize| {
-            let bytes = rows * width * size_of::<i64>();
-            debug_assert!(rows * width <= from.len());
-            let dims = [rows as i64, width as i64];
+        let mut integers = |name: &CString, from: &mut Vec<i64>, (planes, width): (Option<usize>, usize)| {
+            let dims = [planes.unwrap_or(1) as i64, rows as i64, width as i64];
+            let count = planes.unwrap_or(1) * rows * width;
+            debug_assert!(count <= from.len());
+            let dims = if planes.is_some() { &dims[..] } else { &dims[1..] };
+            let address = from.as_mut_ptr().cast();
             let value =
-                borrow(&self.host, (from.as_mut_ptr().cast(), bytes), &dims, TensorElementType::Int64)?;
+                borrow(&self.host, (address, count * size_of::<i64>()), dims, TensorElementType::Int64)?;
             bind_input(binding, name, &value)
         };
-        integers(&names.ids, &mut buffers.ids, tokens)?;
-        integers(&names.mask, &mut buffers.mask, width)?;
+        integers(&names.ids, &mut buffers.ids, (None, tokens))?;
+        if let Some(name) = &names.mask {
+            integers(name, &mut buffers.mask, (None, width))?;
+        }
         match &names.positions {
-            Some(name) => integers(name, &mut buffers.positions, tokens),
+            Some((name, planes)) => integers(name, &mut buffers.positions, (*planes, tokens)),
             None => Ok(()),
         }
     }
@@ -186,6 +197,10 @@ impl Onnx {
 
 impl Session for Onnx {
     fn prefill(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
+        if self.whole && past > 0 && tokens.len() > 1 {
+            let mut each = (past..).zip(tokens);
+            return each.try_for_each(|(past, token)| self.prefill(row, past, &[*token]));
+        }
         let width = self.buffers.prefill(past, tokens, self.names.last_only);
         if past == 0 {
             self.states.clear(row);
@@ -234,12 +249,22 @@ impl Session for Onnx {
         self.store.write(place, 0, bytes).map_err(|e| RunError(e.to_string()))
     }
 
+    fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
+        if self.states.is_empty() {
+            self.store.sharing()
+        } else {
+            Err("this model's states cannot be shared")
+        }
+    }
+
     fn release(&mut self, row: usize, from: usize, to: usize) {
         self.store.release(row, from, to);
     }
 
     fn settle(&mut self, row: usize, past: usize) -> Result<(), RunError> {
-        if self.slack().is_none_or(|slack| slack <= self.slack + SLACK) {
+        // A window that a run moves on is not what it was.
+        let moved = past > 0 && self.states.in_place();
+        if moved || self.slack().is_none_or(|slack| slack <= self.slack + SLACK) {
             return Ok(());
         }
         let width = self.buffers.prefill(past, &[0], self.names.last_only);
@@ -254,6 +279,14 @@ impl Session for Onnx {
 
     fn rewinds(&self) -> bool {
         self.states.is_empty()
+    }
+
+    fn survives(&self) -> bool {
+        !self.states.in_place() && (!self.whole || self.states.is_empty())
+    }
+
+    fn whole(&self) -> bool {
+        self.whole
     }
 
     fn chunk(&self) -> usize {

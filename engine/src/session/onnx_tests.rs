@@ -86,3 +86,61 @@ fn a_copied_prefix_and_a_rewound_row_go_on() {
     session.prefill(0, 200, &other).unwrap();
     assert_eq!(likeliest(&session, 0), expected);
 }
+
+/// Fills all of a row with what is no number.
+fn poison(session: &mut Onnx, row: usize) {
+    for strip in 0..session.shape.strips.len() {
+        let bytes = vec![0xff; session.shape.head_bytes(strip)];
+        for head in 0..session.shape.strips[strip].heads {
+            session.write(Place { strip, row, head }, &bytes).unwrap();
+        }
+    }
+}
+
+/// Rows of garbage that then share a prefix: each goes on as it would alone, in one run with the others, after its
+/// donor was taken back, and in other places.
+#[test]
+fn rows_that_share_pages_go_on_as_if_alone() {
+    let mut session = demo();
+    let whole = prompt(7, 300);
+    let tails: Vec<_> = (0..3).map(|row| prompt(20 + row, 40 + 11 * row)).collect();
+    let chain = |row: usize| [&whole[..200], &tails[row]].concat();
+    let alone: Vec<_> = (0..3).map(|row| after(&mut session, &chain(row))).collect();
+    (0..3).for_each(|row| poison(&mut session, row));
+    session.prefill(0, 0, &whole).unwrap();
+    let id = crate::cache::SegmentId(1);
+    let path = [crate::cache::Extent { segment: id, first: 0, from: 0, to: 192 }];
+    let sharing = session.sharing().unwrap();
+    assert_eq!(sharing.step(), 16);
+    sharing.keep(id, 0, 0, 192).unwrap();
+    for row in 0..3 {
+        sharing.share(row, &path, if row == 0 { 300 } else { 0 }).unwrap();
+    }
+    for row in 1..3 {
+        session.copy(0, row, 192, 200).unwrap();
+    }
+    // The donor is taken back too.
+    for row in 0..3 {
+        session.prefill(row, 200, &tails[row]).unwrap();
+        assert_eq!(likeliest(&session, 0), alone[row], "row {row}");
+    }
+    session.swap(0, 2, 300).unwrap();
+    session.swap(1, 3, 300).unwrap();
+    session.swap(3, 1, 300).unwrap();
+    let order = [2, 1, 0];
+    let steps: Vec<_> = order.iter().map(|&row| Step { token: alone[row], past: chain(row).len() }).collect();
+    session.decode(&steps).unwrap();
+    let together: Vec<_> = (0..3).map(|row| likeliest(&session, row)).collect();
+    let singly = |row: usize| [&chain(row)[..], &[alone[row]]].concat();
+    let expected: Vec<_> = order.iter().map(|&row| after(&mut session, &singly(row))).collect();
+    assert_eq!(together, expected);
+    // Back into the shared pages: what lies before the cut is still there, and the others see nothing of it.
+    let sharing = session.sharing().unwrap();
+    sharing.share(1, &[crate::cache::Extent { to: 96, ..path[0] }], 100).unwrap();
+    let back = [&whole[..100], &tails[2]].concat();
+    session.prefill(1, 100, &tails[2]).unwrap();
+    let made = likeliest(&session, 0);
+    assert_eq!(made, after(&mut session, &back));
+    session.decode(&steps[..1]).unwrap();
+    assert_eq!(likeliest(&session, 0), expected[0]);
+}

@@ -180,7 +180,7 @@ impl Trial {
 
     fn ids(&self, text: &Text, end: usize, answer: bool, now: SystemTime) -> Result<Vec<u32>, String> {
         let rendered = self.rendered(text, end, answer, now)?;
-        text.encode(&rendered).map(|ids| ids.to_vec()).map_err(|error| error.to_string())
+        text.encode(&rendered).map(|prompt| prompt.ids().to_vec()).map_err(|error| error.to_string())
     }
 }
 

@@ -16,16 +16,17 @@ mod thinking;
 mod answer;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use folder::Folder;
 use segments::SegmentMemo;
 use tokenizer::Tokenizer;
+use weigh::Scale;
 use wire::Understood;
 
 pub use answer::AnswerReader;
 pub use certificate::{Certificate, Divergence, Reasoning, Shape, Stability};
 pub use error::{EncodeError, TemplateError, TextError};
+pub use segments::Encoded;
 pub use stops::{Scanned, StopScanner};
 pub use stream::TextStream;
 pub use template::{Prompt, TemplateMessage, Templates};
@@ -39,6 +40,7 @@ pub struct Text {
     templates: Templates,
     /// What the template understands without tools, and with them.
     understood: [Understood; 2],
+    scale: Scale,
     tool_calls: Option<ToolCallFormat>,
     thinking: Option<ThinkingFormat>,
 }
@@ -55,9 +57,10 @@ impl Text {
             path: folder.join("tokenizer.json"),
             reason: e.to_string(),
         })?;
+        let scale = Scale::new(&templates, &understood[0], &segments);
         let tool_calls = tool_calls::detect(&templates);
         let thinking = thinking::detect(&templates);
-        Ok(Self { tokenizer, segments, templates, understood, tool_calls, thinking })
+        Ok(Self { tokenizer, segments, templates, understood, scale, tool_calls, thinking })
     }
 
     /// Renders a conversation of OpenAI's message shapes into the model's prompt. What the template does not
@@ -105,7 +108,7 @@ impl Text {
 
     /// Ids of a rendered prompt: special tokens in it are recognised, none is added. Costs only what no earlier
     /// prompt contained, where [`segmented`](Self::segmented).
-    pub fn encode(&self, rendered: &str) -> Result<Arc<[u32]>, EncodeError> {
+    pub fn encode(&self, rendered: &str) -> Result<Encoded, EncodeError> {
         self.segments.encode(rendered)
     }
 
@@ -115,14 +118,14 @@ impl Text {
         self.tokenizer.encode_with_frame(text)
     }
 
-    /// Number of tokens of a rendered prompt; equal to the length of [`encode`](Self::encode).
+    /// Number of tokens of a rendered prompt.
     pub fn count(&self, rendered: &str) -> Result<usize, EncodeError> {
-        self.segments.count(rendered)
+        Ok(self.encode(rendered)?.tokens())
     }
 
-    /// Tokens that `messages` add to a prompt, judged by themselves. Sums are close to, not always equal to, the
-    /// tokens of a whole prompt; the same messages always weigh the same.
-    pub fn weigh(&self, messages: &[serde_json::Value]) -> Result<usize, EncodeError> {
+    /// Tokens that `messages`, read for prompts without tools, add to a prompt, judged by themselves. Sums are close to,
+    /// not always equal to, the tokens of a whole prompt; the same messages always weigh the same.
+    pub fn weigh(&self, messages: &[TemplateMessage]) -> Result<usize, EncodeError> {
         weigh::weigh(self, messages)
     }
 
@@ -150,6 +153,17 @@ impl Text {
     /// vocabulary does not tell.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         self.tokenizer.word(id)
+    }
+
+    /// Id of the added token that is written `text`.
+    pub(crate) fn added_token(&self, text: &str) -> Option<u32> {
+        self.tokenizer.added_token(text)
+    }
+
+    /// Special tokens as they are written, with their ids.
+    pub(crate) fn special_tokens(&self) -> Vec<(String, u32)> {
+        let texts = self.tokenizer.special_texts().into_iter().filter(|text| !text.is_empty());
+        texts.filter_map(|text| Some((text.clone(), self.tokenizer.added_token(&text)?))).collect()
     }
 
     /// A token as a grammar knows it: special ones are marked, and no text of an answer.

@@ -4,10 +4,10 @@
 //! That the pieces give exactly the ids of the whole is tested on awkward strings when a model is loaded; where it
 //! does not hold, prompts are encoded whole and kept whole.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::text::error::EncodeError;
 use crate::text::tokenizer::Tokenizer;
@@ -20,6 +20,42 @@ const ENTRY: u64 = 96;
 const TYPICAL_TOKENS: u64 = 256;
 
 type Ids = Arc<[u32]>;
+
+/// A prompt's ids, in pieces that it shares with other prompts.
+#[derive(Debug)]
+pub struct Encoded {
+    pieces: Vec<Ids>,
+    whole: OnceLock<Ids>,
+}
+
+impl Encoded {
+    /// Number of tokens.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum()
+    }
+
+    /// The ids in one piece, which is made when it is first asked for.
+    #[must_use]
+    pub fn ids(&self) -> Arc<[u32]> {
+        let whole = self.whole.get_or_init(|| match self.pieces.as_slice() {
+            [whole] => Arc::clone(whole),
+            pieces => pieces.concat().into(),
+        });
+        Arc::clone(whole)
+    }
+}
+
+fn memo(capacity: u64) -> Cache<Box<str>, Ids, ByLength> {
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity((capacity / (ENTRY + 8 * TYPICAL_TOKENS)) as usize)
+        .weight_capacity(capacity)
+        // What just came is asked for again in the same request: it has half of the room, also where all is full.
+        .hot_allocation(0.5)
+        .build();
+    let options = options.expect("both capacities are given. This is a bug.");
+    Cache::with_options(options, ByLength, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
 
 /// Encodes rendered prompts and remembers their pieces.
 pub(super) struct SegmentMemo {
@@ -41,10 +77,8 @@ impl SegmentMemo {
     /// A memo for `tokenizer`, after testing on `samples` (rendered prompts) and on awkward strings whether
     /// segments can be trusted. Fails where the tokenizer does not encode them at all.
     pub(super) fn new(tokenizer: Tokenizer, samples: &[String]) -> Result<Self, EncodeError> {
-        let items = CAPACITY / (ENTRY + 8 * TYPICAL_TOKENS);
-        let ids = Cache::with_weighter(items as usize, CAPACITY, ByLength);
         let segmented = pieces_equal_whole(&tokenizer, samples)?;
-        Ok(Self { tokenizer, ids, segmented })
+        Ok(Self { tokenizer, ids: memo(CAPACITY), segmented })
     }
 
     /// Whether prompts are encoded piece by piece.
@@ -53,27 +87,11 @@ impl SegmentMemo {
     }
 
     /// Ids of a rendered prompt.
-    pub(super) fn encode(&self, text: &str) -> Result<Ids, EncodeError> {
-        let pieces = self.pieces(text)?;
-        if let [whole] = pieces.as_slice() {
-            return Ok(Arc::clone(whole));
-        }
-        let mut ids = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
-        for piece in &pieces {
-            ids.extend_from_slice(piece);
-        }
-        Ok(ids.into())
-    }
-
-    /// Number of tokens of a rendered prompt.
-    pub(super) fn count(&self, text: &str) -> Result<usize, EncodeError> {
-        Ok(self.pieces(text)?.iter().map(|piece| piece.len()).sum())
-    }
-
-    fn pieces(&self, text: &str) -> Result<Vec<Ids>, EncodeError> {
+    pub(super) fn encode(&self, text: &str) -> Result<Encoded, EncodeError> {
         let pieces = if self.segmented { self.tokenizer.pieces(text) } else { None };
         let pieces = pieces.unwrap_or_else(|| vec![text]);
-        pieces.into_iter().map(|piece| self.piece(piece)).collect()
+        let pieces: Result<Vec<Ids>, _> = pieces.into_iter().map(|piece| self.piece(piece)).collect();
+        Ok(Encoded { pieces: pieces?, whole: OnceLock::new() })
     }
 
     fn piece(&self, text: &str) -> Result<Ids, EncodeError> {

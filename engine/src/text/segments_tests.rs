@@ -17,11 +17,30 @@ fn a_growing_prompt_is_encoded_where_it_grew() {
     for turn in 0..20 {
         let known = memo.ids.len();
         prompt.push_str(&format!("<|im_start|>user\nmessage number {turn}<|im_end|>\n"));
-        assert_eq!(*memo.encode(&prompt).unwrap(), *tokenizer.encode(&prompt).unwrap());
-        assert_eq!(memo.count(&prompt).unwrap(), memo.encode(&prompt).unwrap().len());
+        assert_eq!(*memo.encode(&prompt).unwrap().ids(), *tokenizer.encode(&prompt).unwrap());
+        assert_eq!(memo.encode(&prompt).unwrap().tokens(), memo.encode(&prompt).unwrap().ids().len());
         // One message, and in the first turn the `<|im_end|>` that all turns share.
         assert_eq!(memo.ids.len() - known, if turn == 0 { 2 } else { 1 });
     }
+}
+
+#[test]
+fn a_full_memo_holds_what_just_came() {
+    let Some((_, mut memo)) = memo("demo-model/model") else { return };
+    memo.ids = super::memo(4 << 20);
+    let prompt = |salt: usize, turns: usize| -> String {
+        let text =
+            |turn: usize| format!("<|im_start|>user\n{salt}.{turn}{}<|im_end|>\n", " word".repeat(200));
+        (0..turns).map(text).collect()
+    };
+    // What came twice is dearer than what comes for the first time.
+    for salt in (0..12).flat_map(|salt| [salt, salt]) {
+        memo.encode(&prompt(salt, 400)).unwrap();
+    }
+    let last = prompt(12, 400);
+    memo.encode(&last).unwrap();
+    let pieces = memo.tokenizer.pieces(&last).unwrap();
+    assert!(pieces.into_iter().all(|piece| memo.ids.get(piece).is_some()));
 }
 
 #[test]
@@ -36,7 +55,7 @@ fn a_tokenizer_that_looks_across_borders_is_encoded_whole() {
     let memo = SegmentMemo::new(Tokenizer::load(&path).unwrap(), &[]).unwrap();
     assert!(!memo.segmented());
     let prompt = "<|im_start|>user\nhi<|im_end|>\n";
-    assert_eq!(*memo.encode(prompt).unwrap(), *memo.tokenizer.encode(prompt).unwrap());
+    assert_eq!(*memo.encode(prompt).unwrap().ids(), *memo.tokenizer.encode(prompt).unwrap());
 }
 
 proptest! {
@@ -55,9 +74,9 @@ proptest! {
         for folder in ["models/tokenizers/chatml", "models/tokenizers/llama3", "demo-model/model"] {
             let Some((tokenizer, memo)) = memo_once(folder) else { return Ok(()) };
             prop_assert!(memo.segmented());
-            let ids = memo.encode(&prompt).unwrap();
-            prop_assert_eq!(&*ids, &*tokenizer.encode(&prompt).unwrap());
-            prop_assert_eq!(memo.count(&prompt).unwrap(), ids.len());
+            let prompt_ids = tokenizer.encode(&prompt).unwrap();
+            let encoded = memo.encode(&prompt).unwrap();
+            prop_assert_eq!((&*encoded.ids(), encoded.tokens()), (&*prompt_ids, prompt_ids.len()));
         }
     }
 }

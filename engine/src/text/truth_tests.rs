@@ -56,7 +56,7 @@ fn conversations_render_and_encode_as_transformers_does() {
             }
             let rendered = rendered.unwrap();
             assert_eq!(rendered, case["text"].as_str().unwrap(), "{name}");
-            assert_eq!(*text.encode(&rendered).unwrap(), *ids(&case["ids"]), "{name}");
+            assert_eq!(*text.encode(&rendered).unwrap().ids(), *ids(&case["ids"]), "{name}");
             assert_eq!(text.count(&rendered).unwrap(), ids(&case["ids"]).len(), "{name}");
         }
     });
@@ -90,7 +90,7 @@ fn plain_texts_encode_and_decode_as_transformers_does() {
             let plain = case["text"].as_str().unwrap();
             assert_eq!(text.encode_plain(plain).unwrap(), ids(&case["ids"]), "{folder} {plain:?}");
             let bare = ids(&case["ids_no_special"]);
-            assert_eq!(*text.encode(plain).unwrap(), *bare, "{folder} {plain:?}");
+            assert_eq!(*text.encode(plain).unwrap().ids(), *bare, "{folder} {plain:?}");
             assert_eq!(text.decode(&bare, false), case["decoded"].as_str().unwrap());
             assert_eq!(text.decode(&bare, true), case["decoded_skip_special"].as_str().unwrap());
         }
@@ -120,10 +120,10 @@ fn streamed_text_grows_as_transformers_shows_it() {
 }
 
 #[test]
-fn only_hermes_templates_have_tool_calls() {
+fn the_template_tells_how_calls_are_written() {
     for_each_model(|folder, text, _| {
-        let expected = if folder.contains("llama") { None } else { Some(ToolCallFormat::Hermes) };
-        assert_eq!(text.tool_calls(), expected, "{folder}");
+        let format = if folder.contains("llama") { ToolCallFormat::Llama } else { ToolCallFormat::Hermes };
+        assert_eq!(text.tool_calls(), Some(format), "{folder}");
     });
 }
 
@@ -168,9 +168,10 @@ proptest! {
                 now: SystemTime::UNIX_EPOCH,
             });
             if let Ok(rendered) = rendered {
-                prop_assert_eq!(text.count(&rendered).unwrap(), text.encode(&rendered).unwrap().len());
+                prop_assert_eq!(text.count(&rendered).unwrap(), text.encode(&rendered).unwrap().ids().len());
             }
-            text.weigh(&messages).unwrap();
+            let read: Vec<_> = messages.iter().map(|message| text.message(message, false)).collect();
+            text.weigh(&read).unwrap();
         }
     }
 }

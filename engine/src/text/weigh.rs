@@ -1,36 +1,49 @@
 //! What single messages add to a prompt.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::text::Text;
 use crate::text::error::EncodeError;
-use crate::text::template::Templates;
-use crate::text::wire::{probe_call, probe_prompt, probe_tools};
+use crate::text::segments::SegmentMemo;
+use crate::text::template::{TemplateMessage, Templates};
+use crate::text::wire::{Understood, probe_call, probe_prompt, probe_tools};
 
 /// Tokens around a message whose template cannot render it alone: role and two or three marks.
 const FRAME: usize = 5;
 
+/// An exchange behind which messages are weighed.
+pub(super) struct Scale {
+    before: [TemplateMessage; 2],
+    /// Tokens of it alone; none where the template refuses it.
+    tokens: Option<usize>,
+}
+
+impl Scale {
+    /// Renders and counts the exchange once.
+    pub(super) fn new(templates: &Templates, understood: &Understood, segments: &SegmentMemo) -> Self {
+        let before = [json!({"role": "user", "content": "q"}), json!({"role": "assistant", "content": "a"})];
+        let before = before.map(|message| TemplateMessage::new(&understood.message(&message)));
+        let alone = templates.render_messages(before.iter().cloned(), &probe_prompt(&[], None)).ok();
+        let tokens = alone.and_then(|text| segments.encode(&text).ok()).map(|alone| alone.tokens());
+        Self { before, tokens }
+    }
+}
+
 /// Tokens that `messages` add behind an exchange that is already there.
-pub(super) fn weigh(text: &Text, messages: &[Value]) -> Result<usize, EncodeError> {
-    let before = [json!({"role": "user", "content": "q"}), json!({"role": "assistant", "content": "a"})];
-    let with: Vec<Value> = before.iter().chain(messages).cloned().collect();
-    match (text.render(&probe_prompt(&with, None)), text.render(&probe_prompt(&before, None))) {
-        (Ok(with), Ok(without)) => Ok(text.count(&with)?.saturating_sub(text.count(&without)?)),
+pub(super) fn weigh(text: &Text, messages: &[TemplateMessage]) -> Result<usize, EncodeError> {
+    let Scale { before, tokens } = &text.scale;
+    let with = || before.iter().chain(messages).cloned();
+    let rendered = tokens.and_then(|_| text.render_read(with(), &probe_prompt(&[], None)).ok());
+    match (rendered, tokens) {
+        (Some(with), Some(without)) => Ok(text.count(&with)?.saturating_sub(*without)),
         _ => messages.iter().map(|message| by_content(text, message)).sum(),
     }
 }
 
 /// A message by its content and its calls, where the template refuses it without its neighbours.
-fn by_content(text: &Text, message: &Value) -> Result<usize, EncodeError> {
-    let mut written = match &message["content"] {
-        Value::String(content) => content.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    if let Some(calls) = message.get("tool_calls").filter(|calls| !calls.is_null()) {
-        written.push_str(&calls.to_string());
-    }
-    Ok(FRAME + text.count(&written)?)
+fn by_content(text: &Text, message: &TemplateMessage) -> Result<usize, EncodeError> {
+    let fields = ["content", "tool_calls"].into_iter().filter_map(|name| message.written(name));
+    Ok(FRAME + text.count(&fields.collect::<String>())?)
 }
 
 /// Prompts that the template writes, for the test of encoding in pieces.
@@ -81,9 +94,9 @@ mod tests {
             now: SystemTime::UNIX_EPOCH,
         });
         let whole = text.count(&rendered.unwrap()).unwrap();
-        let singly: usize =
-            messages.iter().map(|message| text.weigh(std::slice::from_ref(message)).unwrap()).sum();
-        assert_eq!((text.weigh(messages).unwrap(), singly), (whole, whole));
+        let read: Vec<_> = messages.iter().map(|message| text.message(message, false)).collect();
+        let singly: usize = read.iter().map(|one| text.weigh(std::slice::from_ref(one)).unwrap()).sum();
+        assert_eq!((text.weigh(&read).unwrap(), singly), (whole, whole));
     }
 
     #[test]
@@ -92,6 +105,6 @@ mod tests {
         let text = Text::load(&folder).unwrap();
         let call = |name: &str| json!({"type": "function", "function": {"name": name, "arguments": "{}"}});
         let message = json!({"role": "assistant", "content": "Two.", "tool_calls": [call("a"), call("b")]});
-        assert!(text.weigh(&[message]).unwrap() > 20);
+        assert!(text.weigh(&[text.message(&message, false)]).unwrap() > 20);
     }
 }

@@ -11,8 +11,7 @@ impl Worker {
     /// A slot for a prompt that nobody waits for; none where that would push a conversation out.
     pub(super) fn spare(&mut self, prompt: &[u32]) -> Option<Picked> {
         let picked = self.slots.pick_spare(prompt)?;
-        let idle = |worker: &Self| worker.slots.idle_tokens(picked.slot) as u64;
-        while self.budget.reserved() + idle(self) * self.facts.kv_bytes_per_token > self.budget.limit() {
+        while self.filled(picked.slot) > self.budget.limit() {
             let replaced = self.slots.replaced(picked.slot)?;
             self.forget(replaced);
         }
@@ -51,8 +50,12 @@ impl Worker {
         let waits = |job: &&Job| job.ahead && job.next.is_none();
         let ahead = self.jobs.iter().flatten().filter(waits).min_by_key(|job| job.id);
         self.pending.extend(ahead.map(|job| {
-            let left = job.request.prompt.len() - self.slots.len(job.slot);
-            Pending { request: job.id, tokens: left.min(self.scheduler.shared_chunk()) }
+            let held = self.slots.len(job.slot);
+            let left = job.request.prompt.len() - held;
+            // What is computed at once cannot be cut.
+            let at_once = self.session.whole() && held == 0;
+            let tokens = if at_once { left } else { left.min(self.scheduler.shared_chunk()) };
+            Pending { request: job.id, tokens, begun: held > 0 }
         }));
     }
 }

@@ -14,6 +14,8 @@ pub struct SlotReading {
     pub id: u32,
     /// Tokens whose keys and values it holds.
     pub tokens: u32,
+    /// Those of them that it may share with other slots: they are in memory once.
+    pub shared: u32,
     /// Tokens it can hold.
     pub limit: u32,
     /// Whether a request runs in it.
@@ -22,9 +24,35 @@ pub struct SlotReading {
     pub idle_since: Option<Instant>,
 }
 
+/// How conversations share what they begin with alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharingReading {
+    /// `shared`: pages are mapped into each slot; `copied`: each slot has its own.
+    pub mode: &'static str,
+    /// Why prefixes are copied.
+    pub reason: Option<&'static str>,
+    /// Beginnings of prompts that are held for all who begin with them.
+    pub segments: u32,
+    /// Bytes of KV cache that these take, each once.
+    pub bytes: u64,
+    /// Pieces of memory that sharing takes in this process.
+    pub maps: u64,
+    /// Pieces that it may take: a part of what the kernel allows (`vm.max_map_count`). Beyond it prefixes are copied.
+    pub maps_limit: u64,
+    /// Prefixes that were copied because no pieces were left.
+    pub copied: u64,
+}
+
+impl SharingReading {
+    /// Before the worker has said anything.
+    const NONE: Self =
+        Self { mode: "copied", reason: None, segments: 0, bytes: 0, maps: 0, maps_limit: 0, copied: 0 };
+}
+
 /// The latest readings, written by the worker after each turn.
 pub(crate) struct Board {
     slots: Mutex<Vec<SlotReading>>,
+    sharing: Mutex<SharingReading>,
     kv_used: Arc<AtomicU64>,
     /// Who is told of batches.
     sink: OnceLock<Sink>,
@@ -36,9 +64,10 @@ impl Board {
     /// `kv_used` gets the bytes of all tokens held.
     pub(crate) fn new(slots: u32, limit: u32, kv_used: Arc<AtomicU64>) -> Self {
         let idle_since = Some(Instant::now());
-        let slot = |id| SlotReading { id, tokens: 0, limit, busy: false, idle_since };
+        let slot = |id| SlotReading { id, tokens: 0, shared: 0, limit, busy: false, idle_since };
         Self {
             slots: Mutex::new((0..slots).map(slot).collect()),
+            sharing: Mutex::new(SharingReading::NONE),
             kv_used,
             sink: OnceLock::new(),
             per_token: AtomicU64::new(0),
@@ -87,13 +116,24 @@ impl Board {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn publish(&self, slots: &Slots, bytes_per_token: u64) {
+    /// How prefixes are shared.
+    pub(crate) fn sharing(&self) -> SharingReading {
+        *self.sharing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn publish_sharing(&self, reading: SharingReading) {
+        *self.sharing.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+    }
+
+    /// Slots as they are now, and the bytes of all that is held.
+    pub(super) fn publish(&self, slots: &Slots, bytes: u64) {
         let mut readings = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        for (reading, (tokens, busy, idle_since)) in readings.iter_mut().zip(slots.readings()) {
+        for (reading, (tokens, shared, busy, idle_since)) in readings.iter_mut().zip(slots.readings()) {
             reading.tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+            reading.shared = u32::try_from(shared).unwrap_or(u32::MAX);
             reading.busy = busy;
             reading.idle_since = (!busy).then_some(idle_since);
         }
-        self.kv_used.store(slots.tokens() as u64 * bytes_per_token, Ordering::Relaxed);
+        self.kv_used.store(bytes, Ordering::Relaxed);
     }
 }

@@ -1,9 +1,12 @@
 //! A request in its slot.
 
+use std::time::Instant;
+
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::follow::Follow;
 use super::{Facts, Order, Tag};
-use crate::cache::{Picked, SlotId};
+use crate::cache::SlotId;
 use crate::error::GenerateError;
 use crate::memory::Permit;
 use crate::request::{Event, Generate, Usage};
@@ -23,6 +26,10 @@ pub(super) struct Job {
     /// Tokens made.
     made: u32,
     cached: u32,
+    /// When it was asked for.
+    asked: Instant,
+    /// Whose prompt it waits for.
+    pub(super) follows: Option<Follow>,
     stops: Vec<u32>,
     events: UnboundedSender<Result<Event, GenerateError>>,
     pub(super) permit: Permit,
@@ -48,8 +55,9 @@ pub(super) enum Told {
 }
 
 impl Job {
-    pub(super) fn new(order: Order, picked: Picked, facts: &Facts, seed: u64) -> Self {
-        let Order { id, request, permit, events, tag, ahead, .. } = order;
+    /// A request in its slot, which holds the first `cached` tokens of its prompt.
+    pub(super) fn new(order: Order, (slot, cached): (SlotId, usize), facts: &Facts, seed: u64) -> Self {
+        let Order { id, request, permit, events, tag, ahead, asked } = order;
         let room = permit.tokens().saturating_sub(count(request.prompt.len()));
         let mut stops = request.stop_tokens.clone();
         if !request.ignore_eos {
@@ -57,12 +65,14 @@ impl Job {
         }
         Self {
             id,
-            slot: picked.slot,
+            slot,
             next: None,
             sampler: Sampler::new(&request, &stops, seed),
             limit: request.max_tokens.min(room),
             made: 0,
-            cached: count(picked.cached()),
+            cached: count(cached),
+            asked,
+            follows: None,
             stops,
             events,
             permit,
@@ -71,6 +81,14 @@ impl Job {
             once: ahead.is_some_and(|ahead| ahead.replaces.is_none()),
             request,
         }
+    }
+
+    /// Tells that it has its slot, which holds so many tokens of the prompt.
+    pub(super) fn started(&mut self, cached: usize) {
+        self.cached = count(cached);
+        let computed = count(self.request.prompt.len()) - self.cached;
+        let (slot, queued) = (count(self.slot), self.asked.elapsed());
+        self.tell(Event::Started { cached: self.cached, computed, slot, queued });
     }
 
     /// Tells something. What nobody hears is found by [`left`](Self::left).
@@ -123,11 +141,6 @@ impl Job {
             completion: self.made,
             kv_bytes,
         }
-    }
-
-    /// Tokens of the prompt that were there already, and those to compute.
-    pub(super) fn split(&self) -> (u32, u32) {
-        (self.cached, count(self.request.prompt.len()) - self.cached)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Worker;
-use crate::cache::{Place, SlotId};
+use crate::cache::{Donor, Picked, Place, Segment, SlotId};
 use crate::checkpoint::{CheckpointError, Opened};
 use crate::session::RunError;
 
@@ -31,17 +31,29 @@ impl Worker {
         Ok(bytes)
     }
 
-    /// Puts a conversation into an idle slot, unless one holds it already.
-    pub(crate) fn restore(&mut self, checkpoint: &Opened) -> Result<u32, CheckpointError> {
+    /// Puts a conversation into an idle slot, unless one holds it already: by sharing the pages of `segment`, which holds
+    /// it too, where rows share pages.
+    pub(crate) fn restore(
+        &mut self,
+        checkpoint: &Opened,
+        segment: Option<Segment>,
+    ) -> Result<u32, CheckpointError> {
         self.wake().map_err(CheckpointError::Load)?;
         let tokens = checkpoint.tokens();
         if let Some(slot) = self.slots.holder(tokens).filter(|&slot| !self.slots.busy(slot)) {
             return Ok(number(slot));
         }
-        let slot = self.free_slot(tokens.len(), None)?;
-        let row = self.slots.row(slot);
-        for (strip, head, bytes) in checkpoint.heads() {
-            self.session.write(Place { strip, row, head }, bytes).map_err(failed)?;
+        let slot = self.free_slot((tokens.len(), tokens.len()), None)?;
+        if let Some(segment) = segment {
+            self.adopt(segment, tokens);
+        }
+        let picked = self.slots.picked(slot, tokens);
+        if self.bring(&picked, tokens, None) < tokens.len() {
+            let row = self.slots.row(slot);
+            self.rest_on(slot, None, 0).map_err(|error| CheckpointError::Memory(error.to_string()))?;
+            for (place, bytes) in checkpoint.heads(row) {
+                self.session.write(place, bytes).map_err(failed)?;
+            }
         }
         self.hold(slot, tokens);
         // A conversation that is brought back is meant to be used.
@@ -49,7 +61,18 @@ impl Worker {
         Ok(number(slot))
     }
 
-    /// Copies the first `count` tokens of a slot's conversation, or all, into an idle slot.
+    /// Takes in a segment that holds these tokens, unless somebody holds them already.
+    fn adopt(&mut self, segment: Segment, tokens: &[u32]) {
+        let resident = self.slots.holder(tokens).is_some()
+            || self.segments.common(tokens).is_some_and(|(_, common)| common == tokens.len());
+        let Ok(sharing) = self.session.sharing() else { return };
+        let added = if resident { None } else { self.segments.add(tokens, None, self.slots.now()) };
+        if let Some(id) = added {
+            sharing.adopt(id, segment);
+        }
+    }
+
+    /// Gives an idle slot the first `count` tokens of a slot's conversation, or all: what can be shared is not copied.
     pub(crate) fn branch(&mut self, source: u32, count: Option<u32>) -> Result<(u32, u32), CheckpointError> {
         let from = self.known(source)?;
         let held = number(self.slots.len(from));
@@ -61,11 +84,15 @@ impl Worker {
             return Err(CheckpointError::Whole { slot: source, asked, held });
         }
         let tokens = asked as usize;
-        let slot = self.free_slot(tokens, Some(from))?;
-        let (source, target) = (self.slots.row(from), self.slots.row(slot));
-        self.session.copy(source, target, 0, tokens).map_err(failed)?;
-        let chain = self.slots.chains().copy(from).map(|chain| chain[..tokens].to_vec());
-        self.hold(slot, &chain.unwrap_or_default());
+        let chain = self.slots.chains().copy(from).unwrap_or_default();
+        let chain = &chain[..tokens];
+        let slot = self.free_slot((tokens, tokens - self.segments.whole(tokens)), Some(from))?;
+        let picked = Picked { slot, held: 0, donor: Some((Donor::Slot(from), tokens)) };
+        if self.bring(&picked, chain, None) < tokens {
+            self.forget(slot);
+            return Err(CheckpointError::Memory("the conversation could not be copied".to_owned()));
+        }
+        self.hold(slot, chain);
         Ok((number(slot), asked))
     }
 
@@ -85,24 +112,28 @@ impl Worker {
         if slot <= last { Ok(slot as usize) } else { Err(CheckpointError::NoSlot { slot, last }) }
     }
 
-    /// An emptied idle slot with room for so many tokens beside what runs. Other idle conversations make room, the
-    /// longest unused first; `keep` stays.
-    fn free_slot(&mut self, tokens: usize, keep: Option<SlotId>) -> Result<SlotId, CheckpointError> {
+    /// An emptied idle slot with room for `own` of so many tokens beside what runs. Other idle conversations and
+    /// segments make room, the longest unused first; `keep` stays.
+    fn free_slot(
+        &mut self,
+        (tokens, own): (usize, usize),
+        keep: Option<SlotId>,
+    ) -> Result<SlotId, CheckpointError> {
         let (limit, reserved) = (self.budget.limit(), self.budget.reserved());
         let per_token = self.facts.kv_bytes_per_token;
-        let needed = tokens as u64 * per_token;
+        let needed = own as u64 * per_token;
         let context = self.budget.context();
         let kept = keep.filter(|&slot| !self.slots.busy(slot)).map_or(0, |slot| self.slots.len(slot));
+        let no_room = CheckpointError::NoRoom { tokens, needed, reserved, limit, context };
         if reserved + needed + kept as u64 * per_token > limit || tokens > context as usize {
-            return Err(CheckpointError::NoRoom { tokens, needed, reserved, limit, context });
+            return Err(no_room);
         }
         let all_busy = CheckpointError::AllBusy { slots: number(self.jobs.len()) };
         let slot = self.slots.unused(keep.as_slice()).ok_or(all_busy)?;
         self.forget(slot);
-        while reserved + needed + self.slots.idle_tokens(slot) as u64 * per_token > limit {
-            match self.slots.oldest(&[slot, keep.unwrap_or(slot)]) {
-                Some(oldest) => self.forget(oldest),
-                None => return Err(CheckpointError::NoRoom { tokens, needed, reserved, limit, context }),
+        while self.filled(slot) + needed > limit {
+            if !self.forget_oldest(&[slot, keep.unwrap_or(slot)]) {
+                return Err(no_room);
             }
         }
         Ok(slot)

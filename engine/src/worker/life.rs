@@ -69,13 +69,15 @@ impl Worker {
     /// Gives up session, weights and KV memory.
     pub(super) fn unload(&mut self) {
         for slot in 0..self.jobs.len() {
+            self.slots.rest_on(slot, None);
             self.slots.clear(slot);
         }
+        self.budget.clear_segments();
         self.current.replace(Arc::new(Absent));
         self.session = Box::new(Absent);
         memory::trim();
         // Who sees it unloaded sees nothing held.
-        self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
+        self.publish();
         self.life.unloaded = true;
         if let Some(meter) = &self.meter {
             meter.unload();
@@ -116,6 +118,7 @@ impl Worker {
         })?;
         self.current.replace(session.interrupt());
         self.session = session;
+        self.segments.share_by(self.session.sharing().map_or(0, |sharing| sharing.step()));
         self.life.idle_since = Instant::now();
         self.life.unloaded = false;
         if let Some(meter) = &self.meter {

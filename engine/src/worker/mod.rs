@@ -7,6 +7,8 @@ mod batch;
 mod job;
 mod rest;
 mod run;
+mod share;
+mod follow;
 mod keep;
 mod life;
 
@@ -19,12 +21,12 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 pub(crate) use ahead::Ahead;
 pub use batch::{Batch, Tag};
 pub(crate) use board::Board;
-pub use board::SlotReading;
+pub use board::{SharingReading, SlotReading};
 pub(crate) use cancel::{Cancel, Current};
 pub(crate) use keep::Part;
 pub(crate) use life::Life;
 
-use crate::cache::{Chains, SlotId, Slots};
+use crate::cache::{Chains, Segments, SlotId, Slots};
 use crate::error::GenerateError;
 use crate::memory::{Budget, Meter, Permit};
 use crate::request::{Event, Generate};
@@ -82,6 +84,9 @@ pub(crate) struct Facts {
 pub(crate) struct Worker {
     session: Box<dyn Session>,
     slots: Slots,
+    segments: Segments,
+    /// Prefixes that were copied, since no more pieces of memory may be mapped.
+    copied: u64,
     /// The request in each slot.
     jobs: Vec<Option<Job>>,
     commands: Receiver<Command>,
@@ -113,18 +118,22 @@ enum Happening {
 
 impl Worker {
     pub(crate) fn new(
-        session: Box<dyn Session>,
+        mut session: Box<dyn Session>,
         commands: Receiver<Command>,
         board: Arc<Board>,
         budget: Budget,
         (facts, life): (Facts, Life),
     ) -> Self {
         let slots = board.slots();
-        let kept = Slots::new(slots, Instant::now());
-        Self {
+        let segments = budget.segments();
+        segments.share_by(session.sharing().map_or(0, |sharing| sharing.step()));
+        let kept = Slots::new(slots, Instant::now()).beside(segments.clone());
+        let mut worker = Self {
             current: Arc::new(Current::new(session.interrupt())),
-            scheduler: Scheduler::new(session.chunk()),
+            scheduler: Scheduler::new(session.chunk()).whole(session.whole()),
             slots: if session.rewinds() { kept } else { kept.whole() },
+            segments,
+            copied: 0,
             session,
             jobs: (0..slots).map(|_| None).collect(),
             commands,
@@ -139,7 +148,9 @@ impl Worker {
             chosen: Vec::with_capacity(slots),
             scratch: Scratch::default(),
             batches: Batches::default(),
-        }
+        };
+        worker.publish();
+        worker
     }
 
     /// With memory that is read whenever nothing runs.
@@ -174,6 +185,7 @@ impl Worker {
         }
         self.leave_cancelled();
         self.give_way();
+        self.catch_up();
         self.queue();
         match self.scheduler.next(self.slots.decoding(), &self.pending) {
             Turn::Wait => {
@@ -205,17 +217,37 @@ impl Worker {
             Happening::Turn(Turn::Wait) => {}
             Happening::Idle => self.unload(),
         }
-        self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
+        self.publish();
         true
+    }
+
+    /// Shows what is held now.
+    fn publish(&mut self) {
+        let held = self.slots.tokens() + self.segments.tokens();
+        self.board.publish(&self.slots, held as u64 * self.facts.kv_bytes_per_token);
+        let (segments, tokens) = (self.segments.count(), self.segments.tokens() as u64);
+        let maps = self.session.sharing().map(|sharing| sharing.maps());
+        let sharing = SharingReading {
+            mode: if maps.is_ok() { "shared" } else { "copied" },
+            reason: maps.err(),
+            segments: u32::try_from(segments).unwrap_or(u32::MAX),
+            bytes: tokens * self.facts.kv_bytes_per_token,
+            maps: maps.map_or(0, |(used, _)| used as u64),
+            maps_limit: maps.map_or(0, |(_, limit)| limit as u64),
+            copied: self.copied,
+        };
+        self.board.publish_sharing(sharing);
     }
 
     /// Lists the prompts that are not done, in the order of arrival.
     fn queue(&mut self) {
-        let prefilling = self.jobs.iter().flatten().filter(|job| job.next.is_none() && !job.ahead);
+        let ready = |job: &&Job| job.next.is_none() && !job.ahead && job.follows.is_none();
+        let prefilling = self.jobs.iter().flatten().filter(ready);
         self.pending.clear();
         self.pending.extend(prefilling.map(|job| Pending {
             request: job.id,
             tokens: job.request.prompt.len() - self.slots.len(job.slot),
+            begun: self.slots.len(job.slot) > 0,
         }));
         self.pending.sort_unstable_by_key(|pending| pending.request);
         self.queue_ahead();

@@ -19,7 +19,7 @@ impl Worker {
     }
 
     /// Gives a request its slot, with whatever of its prompt is held anywhere.
-    pub(super) fn start(&mut self, order: Order) {
+    pub(super) fn start(&mut self, mut order: Order) {
         if order.events.is_closed() {
             // Nobody waits for it, so it takes nothing from whoever comes next.
             return;
@@ -35,22 +35,16 @@ impl Worker {
             None => self.slots.pick(&prompt),
             Some(_) => self.spare(&prompt),
         };
-        let Some(mut picked) = picked else {
+        let Some(picked) = picked else {
             if order.ahead.is_some() {
                 return Self::refuse_ahead(order);
             }
             return Self::refuse(order, GenerateError::Session("no slot is idle".to_owned()));
         };
         let had = self.slots.len(picked.slot);
-        if let Some((donor, tokens)) = picked.donor {
-            let (source, target) = (self.slots.row(donor), self.slots.row(picked.slot));
-            if self.session.copy(source, target, picked.held, tokens).is_err() {
-                // A prefix that cannot be copied is computed.
-                picked.donor = None;
-            }
-        }
+        let cached = self.bring(&picked, &prompt, Some(&mut order.permit));
         let limit = order.permit.tokens() as usize;
-        self.slots.start(picked.slot, &prompt, picked.cached(), limit);
+        self.slots.start(picked.slot, &prompt, cached, limit);
         if let Some(present) = order.ahead.as_ref().and_then(|ahead| ahead.replaces.as_ref()) {
             self.slots.stands_in(picked.slot, present);
         }
@@ -58,26 +52,25 @@ impl Worker {
             self.session.release(self.slots.row(picked.slot), limit, had);
         }
         self.make_room(picked.slot);
-        let queued = order.asked.elapsed();
-        let job = Job::new(order, picked, &self.facts, (self.seeds)());
-        let (cached, computed) = job.split();
-        let slot = u32::try_from(picked.slot).unwrap_or(u32::MAX);
-        job.tell(Event::Started { cached, computed, slot, queued });
+        let mut job = Job::new(order, (picked.slot, cached), &self.facts, (self.seeds)());
+        job.follows = self.leader(&job, cached);
+        if job.follows.is_none() {
+            job.started(cached);
+        }
         self.jobs[picked.slot] = Some(job);
     }
 
-    /// Forgets idle conversations, the longest unused first, until what is reserved and what is kept fit together.
+    /// Forgets idle conversations and segments, the longest unused first, until what is reserved and what is kept fit
+    /// together.
     fn make_room(&mut self, keep: SlotId) {
-        let idle = |worker: &Self| worker.slots.idle_tokens(keep) as u64 * worker.facts.kv_bytes_per_token;
-        while self.budget.reserved() + idle(self) > self.budget.limit() {
-            let Some(oldest) = self.slots.oldest(&[keep]) else { return };
-            self.forget(oldest);
-        }
+        while self.filled(keep) > self.budget.limit() && self.forget_oldest(&[keep]) {}
+        self.trim_segments();
     }
 
     pub(super) fn forget(&mut self, slot: SlotId) {
-        self.session.release(self.slots.row(slot), 0, self.slots.len(slot));
+        self.empty(slot);
         self.slots.clear(slot);
+        self.trim_segments();
     }
 
     /// Computes a part of a prompt; after the last part, chooses the first token.
@@ -129,8 +122,8 @@ impl Worker {
             let token = self.jobs[slot].as_ref().and_then(|job| job.next).unwrap_or(0);
             self.steps.push(Step { token, past: self.slots.len(slot) });
         }
-        if self.session.decode(&self.steps).is_err() {
-            return self.decode_singly();
+        if let Err(error) = self.session.decode(&self.steps) {
+            return if self.session.survives() { self.decode_singly() } else { self.fail_all(&error) };
         }
         self.batches.step();
         let mut chosen = std::mem::take(&mut self.chosen);
@@ -191,8 +184,19 @@ impl Worker {
         }
     }
 
+    /// A run over all rows failed that has left none of them as it was.
+    fn fail_all(&mut self, error: &RunError) {
+        let slots: Vec<_> = (0..self.steps.len()).map(|row| self.slots.slot(row)).collect();
+        for slot in slots {
+            self.fail(slot, error.clone());
+        }
+    }
+
     fn fail(&mut self, slot: SlotId, error: RunError) {
         if let Some(job) = self.leave(slot) {
+            if !self.session.survives() {
+                self.forget(slot);
+            }
             // A run that its own client ended is no failure.
             if !job.left() {
                 tracing::error!(slot, request = job.id, error = error.0, "run failed");
@@ -213,7 +217,7 @@ impl Worker {
         let swap = self.slots.finish(slot, Instant::now());
         self.regroup();
         self.swap(swap);
-        self.board.publish(&self.slots, self.facts.kv_bytes_per_token);
+        self.publish();
         Some(job)
     }
 
@@ -234,7 +238,7 @@ impl Worker {
         let Err(error) = self.session.swap(a, b, tokens) else { return true };
         tracing::error!(error = error.0, "kv memory failed");
         for slot in slots {
-            self.slots.clear(slot);
+            self.forget(slot);
             if let Some(job) = self.leave(slot) {
                 job.fail(GenerateError::Session(error.0.clone()));
             }

@@ -5,6 +5,7 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
 
 use super::*;
 use crate::config::KeepAlive;
+use crate::memory::Ask;
 use crate::request::{Finish, Sampling, Usage};
 use crate::session::mock::{self, BLANK, Mock, POISON, Run, answer};
 
@@ -36,6 +37,17 @@ impl Bench {
         Self::over(mock, slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
     }
 
+    /// Whose rows hold nothing of use after a run that failed.
+    fn fragile(slots: u32) -> Self {
+        let mock = Mock::new(slots as usize, 64).fragile();
+        Self::over(mock, slots, PER_TOKEN * u64::from(CONTEXT) * u64::from(slots))
+    }
+
+    /// Whose conversations share what they begin with, in steps of eight tokens; so many of them at most.
+    pub(super) fn sharing(slots: u32, rows: usize, bytes: u64) -> Self {
+        Self::over(Mock::new(slots as usize, 64).sharing(rows, 8), slots, bytes)
+    }
+
     fn over(mock: Mock, slots: u32, bytes: u64) -> Self {
         let (commands, orders) = channel(slots as usize + 1);
         let runs = mock.runs.clone();
@@ -64,7 +76,8 @@ impl Bench {
     fn any(&mut self, request: Generate, tokens: u32, tag: Option<Tag>, ahead: Option<Ahead>) -> Events {
         self.orders += 1;
         let (sender, events) = unbounded_channel();
-        let permit = self.worker.budget.try_reserve(tokens).unwrap();
+        let ask = Ask::new(tokens, request.prompt.clone());
+        let permit = self.worker.budget.try_reserve(ask).unwrap();
         let (id, asked) = (self.orders, Instant::now());
         let order = Order { id, request, permit, events: sender, asked, tag, ahead };
         self.commands.try_send(Command::Generate(Box::new(order))).unwrap();
@@ -98,6 +111,11 @@ impl Bench {
     /// Tokens held.
     pub(super) fn held(&self) -> usize {
         self.worker.slots.tokens()
+    }
+
+    /// Bytes of all that is held, each segment once.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.worker.slots.tokens() + self.worker.segments.tokens()) as u64 * PER_TOKEN
     }
 
     pub(super) fn reserved(&self) -> u64 {
@@ -350,6 +368,32 @@ fn a_failing_batch_is_run_row_by_row() {
 }
 
 #[test]
+fn what_a_failed_run_has_spoilt_is_forgotten() {
+    // A window that a run moves on is not what it was: neither are the rows that ran beside it.
+    let mut bench = Bench::fragile(2);
+    let first = prompt(30, 64);
+    let mut fails = bench.ask(&[&first[..], &[POISON]].concat(), 5);
+    bench.work();
+    assert!(matches!(hear(&mut fails).error, Some(GenerateError::Session(_))));
+    assert_eq!((bench.held(), bench.reserved()), (0, 0));
+    let again = [&first[..], &[7]].concat();
+    let mut goes_on = bench.ask(&again, 5);
+    bench.work();
+    let heard = hear(&mut goes_on);
+    assert_eq!((heard.cached, heard.tokens), (0, answer(&again, 5)));
+    let biased = Generate {
+        sampling: Sampling { logit_bias: vec![(POISON, 100.0)], ..Sampling::greedy() },
+        ..request(&prompt(31, 20), 12)
+    };
+    let (mut beside, mut bad) = (bench.ask(&prompt(32, 20), 12), bench.order(biased, 32));
+    bench.work();
+    for events in [&mut beside, &mut bad] {
+        assert!(matches!(hear(events).error, Some(GenerateError::Session(_))));
+    }
+    assert_eq!(bench.held(), 0);
+}
+
+#[test]
 fn logits_that_are_no_numbers_are_an_error() {
     let mut bench = Bench::new(1);
     let mut events = bench.ask(&[1, 2, BLANK], 5);
@@ -398,14 +442,20 @@ proptest! {
     #[test]
     fn answers_do_not_depend_on_neighbours(
         asked in prop::collection::vec((0u32..4, 1u32..120, 0u32..30, 0usize..12, any::<bool>()), 1..24),
-        whole in any::<bool>(),
+        kind in 0..4,
     ) {
-        let mut bench = if whole { Bench::whole(3) } else { Bench::new(3) };
+        let mut bench = match kind {
+            0 => Bench::whole(3),
+            1 => Bench::new(3),
+            2 => Bench::sharing(3, 2, 1000 * PER_TOKEN),
+            _ => Bench::sharing(4, usize::MAX, 700 * PER_TOKEN),
+        };
         let mut open: Vec<(Events, Vec<u32>, u32)> = Vec::new();
         for (family, length, max_tokens, turns, leaves) in asked {
             // Prompts of a family share their beginning.
-            let prompt = [prompt(family, 40), prompt(family * 50 + length, length)].concat();
-            while bench.worker.budget.try_reserve(1).is_err() {
+            let prompt = [prompt(family, 90), prompt(family * 50 + length, length)].concat();
+            let tokens = u32::try_from(prompt.len()).unwrap() + max_tokens;
+            while bench.worker.budget.try_reserve(tokens).is_err() {
                 bench.turn();
             }
             let events = bench.ask(&prompt, max_tokens);
@@ -423,6 +473,7 @@ proptest! {
             prop_assert_eq!(heard.done.unwrap().0, Finish::Length);
         }
         prop_assert_eq!(bench.worker.budget.reserved(), 0);
+        prop_assert!(bench.bytes() <= bench.worker.budget.limit());
     }
 }
 

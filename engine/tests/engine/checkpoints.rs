@@ -105,6 +105,40 @@ fn branches_and_erased_slots() {
     assert_eq!(engine.slot_tokens(99), None);
 }
 
+/// Its pages are mapped: a second conversation over the same file takes no memory for them.
+#[test]
+fn a_restored_conversation_is_shared() {
+    let (engine, folder) = (load(), tempfile::tempdir().unwrap());
+    let (path, tokens) = (folder.path().join("shared"), prompt(7, 250));
+    block_on(hold(&engine, &tokens));
+    engine.save(&tokens, &path).unwrap();
+    let other = load();
+    other.restore(&path).unwrap();
+    let token = other.model().kv_bytes_per_token;
+    // Whole pages of 16 tokens are mapped; the rest is copied from the segment.
+    assert_eq!((other.sharing().bytes, other.memory().kv_used), (250 * token, 260 * token));
+    let one = other.slots().iter().find(|slot| slot.tokens == 250).unwrap().id;
+    let two = other.branch(one, None).unwrap().slot;
+    assert_eq!(other.memory().kv_used, 270 * token);
+    assert!(other.slots().iter().filter(|slot| slot.shared == 240).count() == 2);
+    // What comes after it differs, and neither conversation sees the other's.
+    block_on(async {
+        let prompts = [[&tokens[..], &[500, 501]].concat(), [&tokens[..], &[700; 30]].concat()];
+        let (a, b) = tokio::join!(run(&other, greedy(&prompts[0], 20)), run(&other, greedy(&prompts[1], 20)));
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert_eq!((a.cached, b.cached), (250, 250));
+        for (prompt, made) in prompts.iter().zip([a.tokens, b.tokens]) {
+            assert_eq!(run(&load(), greedy(prompt, 20)).await.unwrap().tokens, made);
+        }
+    });
+    // It outlives its conversations, and what is restored again is what is there.
+    other.erase(one).unwrap();
+    other.erase(two).unwrap();
+    assert_eq!((other.resident_prefix(&tokens), other.sharing().segments), (249, 1));
+    other.restore(&path).unwrap();
+    assert_eq!(other.sharing().segments, 1);
+}
+
 /// A checkpoint of the demo model.
 fn saved(folder: &Path) -> std::path::PathBuf {
     let (engine, path, tokens) = (load(), folder.join("saved"), prompt(3, 50));

@@ -24,7 +24,7 @@ fn samples_are_answered_as_recorded() {
             kwargs: &Map::new(),
             now: SystemTime::UNIX_EPOCH,
         });
-        let prompt = engine.text().encode(&rendered.unwrap()).unwrap();
+        let prompt = engine.text().encode(&rendered.unwrap()).unwrap().ids();
         assert_eq!(prompt.len() as u64, sample["prompt_tokens"].as_u64().unwrap(), "{}", path.display());
         let request = Generate { ignore_eos: false, ..greedy(&prompt, 200) };
         let answer = block_on(run(&engine, request)).unwrap();

@@ -1,6 +1,6 @@
 //! Log probabilities against the truth, and answers that are bound to a format.
 
-use plimsoll_engine::{Engine, Event, Finish, Format, Generate, Logprobs, Sampling};
+use plimsoll_engine::{Bounds, Engine, Event, Finish, Format, Generate, Logprobs, Sampling};
 use serde_json::{Value, json};
 
 use crate::support::{block_on, cases, config, demo, greedy, load, run};
@@ -57,10 +57,14 @@ fn prompt(engine: &Engine) -> Vec<u32> {
     engine.text().encode_plain("Tell me of a ship.").unwrap()
 }
 
+fn format_alone(format: &Format) -> Bounds {
+    Bounds { format: Some(format.clone()), ..Bounds::default() }
+}
+
 fn bound(engine: &Engine, format: &Format, sampling: Sampling) -> Generate {
     Generate {
         sampling,
-        grammar: Some(engine.grammar(format).unwrap()),
+        grammar: engine.grammar(&format_alone(format)).unwrap(),
         ignore_eos: false,
         ..greedy(&prompt(engine), 300)
     }
@@ -112,7 +116,7 @@ fn a_schema_that_cannot_be_followed_is_refused() {
         json!({"type": "string", "pattern": "("}),
         json!(7),
     ] {
-        let error = engine.grammar(&Format::JsonSchema(schema.clone())).unwrap_err();
+        let error = engine.grammar(&format_alone(&Format::JsonSchema(schema.clone()))).unwrap_err();
         assert!(!error.to_string().is_empty() && error.to_string().len() <= 300, "{schema}: {error}");
     }
 }

@@ -11,12 +11,18 @@ mod demo;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod forecast;
+#[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod idle;
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod sampling;
+#[cfg(test)]
+mod sharing;

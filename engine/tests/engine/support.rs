@@ -58,6 +58,34 @@ pub(crate) fn load(folder: &str) -> Option<Engine> {
     Some(Engine::load(config(shared("models")?.join(folder))).unwrap())
 }
 
+/// A tiny model of our own, with the demo model's tokenizer.
+pub(crate) struct Own {
+    pub(crate) engine: Engine,
+    pub(crate) truth: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// Loads a tiny model of `tests/models`.
+pub(crate) fn own(name: &str) -> Own {
+    let source = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models")).join(name);
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {
+            std::fs::create_dir_all(to).unwrap();
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy(&source, folder.path());
+    if source.join("onnx").is_dir() {
+        copy(&source.join("onnx"), &folder.path().join("onnx"));
+    }
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(demo("model").join(file), folder.path().join(file)).unwrap();
+    }
+    let engine = Engine::load(config(folder.path().to_owned())).unwrap();
+    Own { engine, truth: source.join("truth.json"), _folder: folder }
+}
+
 /// What came of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -116,7 +144,12 @@ pub(crate) struct Case {
 
 /// The cases of a model's truth under `cases` or `extra`.
 pub(crate) fn cases(model: &str, list: &str) -> Option<Vec<Case>> {
-    let text = std::fs::read_to_string(shared(&format!("models/truth/{model}.json"))?).unwrap();
+    Some(cases_of(&shared(&format!("models/truth/{model}.json"))?, list))
+}
+
+/// The cases of a file under `cases` or `extra`.
+pub(crate) fn cases_of(file: &std::path::Path, list: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(file).unwrap();
     let truth: Value = serde_json::from_str(&text).unwrap();
     let case = |json: &Value| Case {
         id: json["id"].as_str().unwrap().to_owned(),
@@ -125,7 +158,7 @@ pub(crate) fn cases(model: &str, list: &str) -> Option<Vec<Case>> {
         margins: json["margins"].as_array().unwrap().iter().map(|margin| margin.as_f64().unwrap()).collect(),
         json: json.clone(),
     };
-    Some(truth[list].as_array().unwrap().iter().map(case).collect())
+    truth[list].as_array().unwrap().iter().map(case).collect()
 }
 
 fn ids(json: &Value) -> Vec<u32> {

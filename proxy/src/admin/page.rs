@@ -17,6 +17,7 @@ const SCRIPT: &str = concat!(
     include_str!("status/format.js"),
     include_str!("status/memory.js"),
     include_str!("status/requests.js"),
+    include_str!("status/servers.js"),
     include_str!("status/show.js"),
     include_str!("status/loop.js"),
 );

@@ -28,6 +28,30 @@ impl Dialect {
     }
 }
 
+/// Which replica of an HTTP upstream a conversation goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// By what stays at its beginning: always the same one.
+    #[default]
+    Prefix,
+    /// Whichever has least to do.
+    None,
+}
+
+/// Versions of HTTP that an upstream is spoken to by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HttpVersions {
+    /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 alone, without TLS too.
+    Http2,
+}
+
 /// Whether a policy's edits are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -58,11 +58,11 @@ fn bad_values_are_explained() {
     routes: is empty
       hint: first match wins; the last route has no `match`
     upstreams: is empty
-      hint: where requests go, by name: each has either `engine` or `url`
+      hint: where requests go, by name: each has either `engine`, or `url` or `urls`
     routes: is missing
       hint: first match wins; the last route has no `match`
     upstreams: is missing
-      hint: where requests go, by name: each has either `engine` or `url`
+      hint: where requests go, by name: each has either `engine`, or `url` or `urls`
     ");
 }
 
@@ -138,11 +138,11 @@ fn bad_upstreams_are_explained() {
     insta::assert_snapshot!(explained(&cases), @r#"
     upstreams.h: has both `engine` and `url`
       hint: make them two upstreams
-    upstreams.h.context: must be at least 256, got `12`
+    upstreams.h.context: must be at least 256 tokens, got 12
     upstreams.h.ca_file: file `nowhere.pem` does not exist
       hint: relative paths start at the working directory
     upstreams.h.api_key: is empty
-      hint: sent to `url` as `Authorization: Bearer` in place of the caller's. Default: the caller's is passed on
+      hint: sent to `url` as `Authorization: Bearer`, or as `x-api-key` where its dialect is `anthropic`, in place of the caller's. Default: the caller's is passed on
     upstreams.h.api_key: has a character that cannot stand in a header
       hint: look for a space or a line break at an end of it
     upstreams.h.dialect: expected one of `openai`, `anthropic`, `ollama`, got `gemini`

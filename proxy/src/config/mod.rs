@@ -38,7 +38,7 @@ use path::{Path, Segment};
 use raw::Raw;
 use schema::Shape;
 
-pub use choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+pub use choices::{Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol};
 pub use documents::{Included, has_cases, is_policies, policies_of};
 pub use faults::{Fault, Faults};
 pub use include::is_cases;
@@ -47,8 +47,9 @@ pub use scalar::Lifetime;
 pub use schema::schema;
 pub use secret::Secret;
 pub use valid::{
-    Artifacts, Checkpoints, Config, Device, EngineContext, EngineUpstream, Explain, HttpUpstream, Limits,
-    Listen, Log, Match, Memory, ModelPaths, Otlp, Route, Runtime, Telemetry, Timeouts, Upstream,
+    Artifacts, Checkpoints, Config, Device, Ejection, EngineContext, EngineUpstream, Explain, HealthCheck,
+    HttpUpstream, Limits, Listen, Log, Match, Memory, ModelPaths, Otlp, Retries, Route, Runtime, Telemetry,
+    Timeouts, Upstream,
 };
 pub use watch::{Change, Reloads, Watch};
 

@@ -4,6 +4,7 @@
 //! whatever is left out, so that the checks of meaning can run beside those of shape.
 
 mod kept;
+mod http;
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+use super::choices::{
+    Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol,
+};
 use super::scalar::{Lifetime, Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
+pub(super) use http::{Ejection, HealthCheck, Retries, Timeouts};
 pub(super) use kept::{Artifacts, Checkpoints};
 
 /// Plimsoll's configuration: listeners, upstreams, routes and policies.
@@ -28,7 +32,7 @@ pub(super) struct Raw {
     pub(super) include: Vec<String>,
     /// Listeners.
     pub(super) listen: Listen,
-    /// Where requests go, by name: each has either `engine` or `url`.
+    /// Where requests go, by name: each has either `engine`, or `url` or `urls`.
     #[schemars(extend("minProperties" = 1))]
     pub(super) upstreams: BTreeMap<String, Upstream>,
     /// First match wins; the last route has no `match`.
@@ -94,20 +98,52 @@ pub(super) struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"http://vllm:8000")]
     pub(super) url: Option<String>,
-    /// Dialect of the server at `url`. Default `openai`.
+    /// Base addresses of the replicas of one server, in place of `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), example = &["http://vllm-0.vllm:8000", "http://vllm-1.vllm:8000"])]
+    pub(super) urls: Option<Vec<String>>,
+    /// Which replica of `urls` a conversation goes to: always the same one (`prefix`), so that its cache keeps what it has
+    /// computed, or whichever has least to do (`none`). Default `prefix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) affinity: Option<Affinity>,
+    /// With affinity, the load beyond which a replica's conversations go to another one: this many times the mean number
+    /// of requests in flight. Default none: they stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), example = 1.5)]
+    pub(super) max_load: Option<f64>,
+    /// HTTP version: `auto` (HTTP/2 where TLS agrees on it, else HTTP/1.1), `http1`, or `http2` (also without TLS, as h2c).
+    /// Default `auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) http: Option<HttpVersions>,
+    /// When a request is sent once more. Default: up to two times, where no server could be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retries: Option<Retries>,
+    /// When a replica that fails is left out for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ejection: Option<Ejection>,
+    /// Asks each server whether it is well. Default none: the requests themselves tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) health: Option<HealthCheck>,
+    /// Dialect of the server at `url`: `openai` (chat completions and responses) or `anthropic` (messages). Policies act
+    /// on requests of this dialect and refuse those of others; `mode: off` passes all. Default `openai`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dialect: Option<Dialect>,
-    /// Sent to `url` as `Authorization: Bearer` in place of the caller's. Default: the caller's is passed on.
+    /// Sent to `url` as `Authorization: Bearer`, or as `x-api-key` where its dialect is `anthropic`, in place of the
+    /// caller's. Default: the caller's is passed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api_key: Option<Secret>,
     /// Model folder (tokenizer, chat template) that counts exactly for `url`. Default: counts are estimates.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"models/qwen3")]
     pub(super) tokenizer: Option<String>,
-    /// Window of the model at `url`, in tokens; routes with a policy need it, here or as their `window`.
+    /// Window of the model at `url`, in tokens, or `auto`: as the server itself says (vLLM, SGLang, llama.cpp, Ollama).
+    /// Routes with a policy need it, here or as their `window`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 256), example = 32768)]
-    pub(super) context: Option<u32>,
+    pub(super) context: Option<TokensOrAuto>,
+    /// With `context: auto`, the window in tokens as long as the server does not tell. Default none: nothing is fitted then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 256), example = 8192)]
+    pub(super) context_fallback: Option<u32>,
     /// Patience with the server at `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<Timeouts>,
@@ -115,6 +151,11 @@ pub(super) struct Upstream {
     /// unless it asked. Default true; false for servers that refuse `stream_options`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ask_usage: Option<bool>,
+    /// How often a stream of a governed chat that has not begun gets a comment (`: keepalive`), so that nobody takes the
+    /// silence of a long prompt for a broken connection. From the first one on the status is 200: an error that comes
+    /// later stands in the stream, and headers of the server are lost. Not where `read_tool` is on. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keepalive: Option<Time>,
     /// Whether callers' `baggage` headers are passed on to `url`. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) forward_baggage: Option<bool>,
@@ -122,6 +163,13 @@ pub(super) struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"/etc/ssl/internal-ca.pem")]
     pub(super) ca_file: Option<String>,
+}
+
+impl Upstream {
+    /// Whether it is a server over HTTP.
+    pub(super) fn is_server(&self) -> bool {
+        self.url.is_some() || self.urls.is_some()
+    }
 }
 
 /// The embedded engine.
@@ -200,24 +248,6 @@ pub(super) struct ModelByDevice {
     pub(super) cpu: Option<String>,
     /// Folder for CUDA.
     pub(super) cuda: Option<String>,
-}
-
-/// Patience with an HTTP upstream.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Timeouts {
-    /// To connect, TLS included. Default `10s`.
-    pub(super) connect: Time,
-    /// From the end of the request to the head of the response. Default `600s`.
-    pub(super) first_byte: Time,
-    /// Between two pieces of the response. Default `300s`.
-    pub(super) idle: Time,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: time("10s"), first_byte: time("600s"), idle: time("300s") }
-    }
 }
 
 /// What happens to the requests that it matches.

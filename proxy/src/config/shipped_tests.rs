@@ -72,12 +72,15 @@ fn the_shipped_configuration_shows_every_option() {
     let schema = schema();
     let definitions = schema["$defs"].as_object().expect("definitions").iter();
     let ours = [
+        "Ejection",
         "Engine",
         "Explain",
+        "HealthCheck",
         "Limits",
         "Listen",
         "Log",
         "Otlp",
+        "Retries",
         "Route",
         "Runtime",
         "Telemetry",

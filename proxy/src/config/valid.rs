@@ -9,7 +9,9 @@ use globset::GlobMatcher;
 use plimsoll_engine::KeepAlive;
 use plimsoll_policies::config::Step;
 
-use super::choices::{Dialect, GenAiNames, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+use super::choices::{
+    Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol,
+};
 use super::secret::Secret;
 
 /// A configuration in which every reference resolves and every value is in range.
@@ -58,7 +60,7 @@ pub enum Upstream {
     /// A model that runs in this process.
     Engine(EngineUpstream),
     /// A server that speaks HTTP.
-    Http(HttpUpstream),
+    Http(Box<HttpUpstream>),
 }
 
 /// The embedded engine's settings; mirrors what the engine crate takes.
@@ -134,20 +136,38 @@ pub enum EngineContext {
 /// An upstream over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpUpstream {
-    /// Base address, `http` or `https`; the path of a request is appended to its path.
-    pub url: http::Uri,
+    /// Base addresses of its replicas, `http` or `https`, at least one, each once; the path of a request is appended to
+    /// the path of one.
+    pub urls: Vec<http::Uri>,
+    /// Which replica a conversation goes to.
+    pub affinity: Affinity,
+    /// Multiple of the mean load beyond which a replica's conversations go elsewhere.
+    pub max_load: Option<f64>,
+    /// Versions of HTTP.
+    pub http: HttpVersions,
+    /// When a request is sent once more.
+    pub retries: Retries,
+    /// When a replica is left out.
+    pub ejection: Ejection,
+    /// What asks the replicas whether they are well.
+    pub health: Option<HealthCheck>,
     /// Dialect that the server speaks.
     pub dialect: Dialect,
     /// Sent as `Authorization: Bearer` in place of the caller's; `None`: the caller's is passed on.
     pub api_key: Option<Secret>,
     /// Model folder whose template and tokenizer count exactly; `None`: counted by an estimate.
     pub tokenizer: Option<PathBuf>,
-    /// Window in tokens; `None` only where no route needs it.
+    /// Whether the server is asked for its window.
+    pub ask_context: bool,
+    /// Window in tokens; where the server is asked, as long as it does not tell. `None` only where no route needs it, or
+    /// the server is asked.
     pub context: Option<u64>,
     /// Patience.
     pub timeouts: Timeouts,
     /// Whether streamed requests that a policy edited ask for usage.
     pub ask_usage: bool,
+    /// How often a stream that has not begun gets a comment.
+    pub keepalive: Option<Duration>,
     /// Whether callers' `baggage` is passed on.
     pub forward_baggage: bool,
     /// PEM file of certificates that are trusted besides the system's.
@@ -163,6 +183,43 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of the response's body.
     pub idle: Duration,
+    /// From the request's arrival to the response's last byte.
+    pub total: Option<Duration>,
+}
+
+/// When a request is sent once more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// How often, after the first attempt.
+    pub attempts: u32,
+    /// Statuses that are no answer.
+    pub statuses: Vec<http::StatusCode>,
+    /// The first pause before the same server is asked again.
+    pub pause: Duration,
+    /// The longest one.
+    pub longest_pause: Duration,
+}
+
+/// When a replica is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// Failures in a row.
+    pub failures: u32,
+    /// For how long at first.
+    pub time: Duration,
+    /// For how long at most.
+    pub longest_time: Duration,
+}
+
+/// What asks replicas whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for.
+    pub path: http::uri::PathAndQuery,
+    /// How often.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
 }
 
 /// What happens to the requests that it matches.

@@ -7,6 +7,8 @@ use plimsoll_policies::CountError;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
+use super::exact;
+
 /// An escape, or a pair that is one character. Whatever follows a backslash is taken with it, so that `\\ud800` is none.
 static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
     let (high, low) = (r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}");
@@ -16,7 +18,7 @@ static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// As JSON is read, with U+FFFD for what is half a pair.
 pub(super) fn parse(json: &str) -> Result<Value, CountError> {
-    super::parse(json).or_else(|_| super::parse(&whole(json)))
+    exact::parse(json).or_else(|_| exact::parse(&whole(json)))
 }
 
 fn whole(json: &str) -> Cow<'_, str> {

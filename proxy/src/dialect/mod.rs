@@ -2,7 +2,7 @@
 //! of another dialect is translated at the door, and what comes of it is written back in its caller's own.
 //!
 //! A dialect is a module here: it translates a body ([`Dialect::translate`]), keeps how the two forms correspond
-//! ([`Original`]), and writes answers ([`Reply`](crate::stream::Reply)) and errors ([`Fault`](crate::respond::Fault)).
+//! ([`Original`]), and writes answers ([`Reply`]) and errors ([`Fault`](crate::respond::Fault)).
 
 pub(crate) mod anthropic;
 pub(crate) mod ollama;
@@ -145,6 +145,11 @@ pub trait Original: Send + Sync {
     /// The engine's model cannot do it: the place in the caller's body, what is wrong and what to send instead.
     fn instead(&self, _engine: &Embedded) -> Result<Option<Instead>, OptionError> {
         Ok(None)
+    }
+
+    /// The field by which the caller forbids that what does not fit is cut: it goes on as it came then, to be refused.
+    fn forbids_cuts(&self) -> Option<&'static str> {
+        None
     }
 
     /// Edits that the caller asks for itself, ahead of the route's policy; of the embedded engine alone.

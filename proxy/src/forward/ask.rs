@@ -2,21 +2,24 @@
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use plimsoll_policies::{Message, Tokens};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{json, to_string};
 
+use super::affinity::Key;
+use super::endpoints::Endpoint;
 use super::headers::{CREDENTIALS, VERSION, credential};
+use super::send::{Answered, Content, Outbound};
 use super::upstream::{HttpUpstream, UpstreamError, fail};
 use super::usage::Usage;
-use crate::body::{Body, full};
 use crate::config::Dialect;
 use crate::dialect::{anthropic, ollama};
 use crate::govern::Failure;
-use crate::telemetry::{ChatRequest, Operation, Settings, SummarizeSpan};
+use crate::telemetry::{ChatRequest, ChatSpan, Operation, Settings, SummarizeSpan};
 
 /// An answer longer than this many bytes is no summary.
 const MOST: usize = 4 * 1024 * 1024;
@@ -57,7 +60,7 @@ impl HttpUpstream {
             operation: Operation::Chat,
             provider: self.settings.dialect.as_str(),
             model: question.model,
-            server: self.address(),
+            server: Some(self.endpoints.all()[0].address()),
             stream: false,
             compacted: false,
             settings: Settings {
@@ -67,7 +70,7 @@ impl HttpUpstream {
             },
         });
         let answered = match self.own_request(&question, |headers| call.inject(headers)) {
-            Ok(request) => self.answered(request).await,
+            Ok(request) => self.answered(request, &mut call).await,
             Err(error) => Err(failure(&error.into())),
         };
         let answer = match answered {
@@ -86,14 +89,14 @@ impl HttpUpstream {
         &self,
         question: &Question<'_>,
         trace: impl FnOnce(&mut HeaderMap),
-    ) -> Result<Request<Body>, http::Error> {
+    ) -> Result<Outbound, http::Error> {
         let dialect = self.settings.dialect;
         let usual = match dialect {
             Dialect::Openai => "/v1/chat/completions",
             Dialect::Anthropic => "/v1/messages",
             Dialect::Ollama => "/api/chat",
         };
-        let path = question.path.unwrap_or(usual).parse().map_err(http::Error::from)?;
+        let path: PathAndQuery = question.path.unwrap_or(usual).parse().map_err(http::Error::from)?;
         let mut headers = question.credentials.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -106,14 +109,24 @@ impl HttpUpstream {
             headers.entry(VERSION).or_insert(HeaderValue::from_static("2023-06-01"));
         }
         trace(&mut headers);
-        let request = Request::builder().method(Method::POST).uri(self.uri(Some(&path))?);
-        let mut request = request.body(full(question.body(dialect)))?;
-        *request.headers_mut() = headers;
-        Ok(request)
+        Ok(Outbound {
+            method: Method::POST,
+            path: Some(path),
+            headers,
+            content: Content::Whole(question.body(dialect)),
+            // Where the conversation's prompts are computed, most of this one is.
+            key: self.has_affinity().then(|| Key::of_messages(question.tools, question.messages)).flatten(),
+            repeatable: true,
+        })
     }
 
-    async fn answered(&self, request: Request<Body>) -> Result<Answer, Failure> {
-        let response = self.send(request).await.map_err(|error| failure(&error))?;
+    async fn answered(&self, request: Outbound, call: &mut ChatSpan) -> Result<Answer, Failure> {
+        let attempt = |endpoint: &Endpoint| {
+            let (host, port) = endpoint.address();
+            call.attempt(host, port);
+        };
+        let answered = self.send(request, attempt).await.map_err(|error| failure(&error))?;
+        let Answered { response, lease: _lease, .. } = answered;
         let status = response.status();
         if !status.is_success() {
             let passing = status.is_server_error()

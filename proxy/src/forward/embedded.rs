@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::Response;
-use plimsoll_engine::text::{AnswerReader, Piece, ToolCallFormat};
+use plimsoll_engine::text::{AnswerReader, Piece};
 use plimsoll_engine::{Event, Generate, GenerateError, Sampling, Tag};
 use tower::BoxError;
 
@@ -124,9 +124,9 @@ impl Answer {
         let meter = Meter::start(&run);
         let Run { engine, options, prompt, max_tokens, grammar, permits, tools, kind, .. } = run;
         let text = &engine.counter.text;
-        let calls = text.tool_calls().filter(|_| tools && options.tool_calls);
+        let calls = text.tool_calls().filter(|_| !tools.is_empty() && options.tool_choice.calls());
         let reader = || match kind {
-            Kind::Chat => text.reader(&prompt, calls.map(ToolCallFormat::parser)),
+            Kind::Chat => text.reader(&prompt, calls.map(|format| format.parser_for(&tools))),
             Kind::Text => AnswerReader::plain(),
         };
         let held = permits.into_iter().enumerate().map(|(index, permit)| {

@@ -7,9 +7,18 @@ pub(crate) mod headers;
 mod load;
 mod models;
 mod tls;
+mod client;
+mod affinity;
+mod belonging;
+mod health;
+mod endpoints;
+mod send;
+mod keepalive;
 mod unasked;
 pub mod upstream;
 mod usage;
+mod window;
+pub mod watch;
 
 use http::Response;
 use plimsoll_engine::GenerateError;

@@ -1,168 +1,107 @@
 //! Forwards a call to an HTTP upstream: the original bytes where nothing was changed, a stream passed on as it comes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use plimsoll_policies::Conversation;
-use thiserror::Error;
-use tokio::net::TcpStream;
-use tower::util::BoxCloneSyncService;
-use tower::{BoxError, ServiceBuilder};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::affinity::Key;
+use super::belonging;
+use super::client::{Client, client};
+use super::endpoints::{Endpoint, Endpoints, Lease};
 use super::headers::{credential, join_cookies, strip_hop_by_hop};
+use super::keepalive::Keepalive;
+use super::send::{Answered, Content, Outbound};
 use super::unasked::without_usage;
 use super::usage::Seen;
+use super::window::LearntWindow;
 use crate::admit::Sending;
-use crate::body::{Body, BrokenOff, Observe, full, impatient, observed, paused};
-use crate::config;
+use crate::body::{Body, BrokenOff, Observe, impatient, observed, within};
+use crate::config::{self, Affinity};
 use crate::dialect::{Dialect, Original};
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
 use crate::stamp;
 use crate::telemetry::{ChatRequest, ChatSpan, Operation, Said, Settings};
 
-/// Idle connections are dropped well before most servers drop them (5 s and more).
-const POOL_IDLE: Duration = Duration::from_secs(4);
+pub use super::client::ClientError;
+pub use super::endpoints::EndpointState;
+pub use super::send::UpstreamError;
 
-/// The upstream gave no answer.
-#[derive(Debug, Error)]
-pub enum UpstreamError {
-    /// Nobody answers at its address.
-    #[error("the upstream `{name}` cannot be reached")]
-    Unreachable {
-        /// The upstream's name.
-        name: String,
-        /// Why; for the log.
-        #[source]
-        source: BoxError,
-    },
-    /// It broke off.
-    #[error("the upstream `{name}` broke off before it answered")]
-    Broken {
-        /// The upstream's name.
-        name: String,
-        /// Why; for the log.
-        #[source]
-        source: BoxError,
-    },
-    /// It took too long.
-    #[error("the upstream `{name}` did not answer within {}", humantime::format_duration(*after))]
-    Timeout {
-        /// The upstream's name.
-        name: String,
-        /// The time it had.
-        after: Duration,
-    },
-    /// The client paused in its request's body for longer than `limits.body_idle`.
-    #[error(
-        "nothing came of the request body for {}: send it without such a pause",
-        humantime::format_duration(*.after)
-    )]
-    Idle {
-        /// The time it had.
-        after: Duration,
-    },
-    /// The path asked for cannot be appended to the upstream's address.
-    #[error("the path does not make a valid upstream URL: {0}")]
-    Address(#[from] http::Error),
-}
-
-impl UpstreamError {
-    /// The error in a word, for clients and traces.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } => "upstream_unreachable",
-            Self::Broken { .. } => "upstream_broken",
-            Self::Timeout { .. } => "upstream_timeout",
-            Self::Idle { .. } => "request_timeout",
-            Self::Address(_) => "invalid_url",
-        }
-    }
-}
-
-/// Makes connections, TLS included, within `timeouts.connect`.
-type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
-
-/// A server that speaks OpenAI's API, and the connections to it.
+/// A server that speaks OpenAI's API, in one replica or several, and the connections to it.
 pub struct HttpUpstream {
-    name: String,
+    pub(super) name: String,
     pub(super) settings: config::HttpUpstream,
-    client: Client<Connector, Body>,
+    pub(super) client: Client,
+    pub(super) endpoints: Endpoints,
+    /// Told where a replica answers again after it had failed.
+    pub(super) returned: Arc<Notify>,
+    pub(super) window: LearntWindow,
+    watched: AtomicBool,
+    /// What watches it ends with it.
+    pub(super) stop: CancellationToken,
 }
 
-/// The upstream's client cannot be built.
-#[derive(Debug, Error)]
-pub enum ClientError {
-    /// The system has no usable certificates.
-    #[error("no certificates of the system can be read: {0}")]
-    Roots(std::io::Error),
-    /// The certificates of `ca_file` cannot be used.
-    #[error("the certificates of `{path}` cannot be used: {source}")]
-    CaFile {
-        /// The file.
-        path: String,
-        /// Why.
-        source: BoxError,
-    },
+impl Drop for HttpUpstream {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl HttpUpstream {
-    /// A client of its own: pools are not shared between upstreams.
+    /// An upstream whose replicas nobody has asked yet.
+    ///
+    /// # Errors
+    /// Certificates cannot be read.
     pub fn new(name: &str, settings: config::HttpUpstream) -> Result<Self, ClientError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let https = match &settings.ca_file {
-            None => HttpsConnectorBuilder::new().with_native_roots().map_err(ClientError::Roots)?,
-            Some(path) => {
-                let source = |source| ClientError::CaFile { path: path.display().to_string(), source };
-                HttpsConnectorBuilder::new().with_tls_config(super::tls::with_ca_file(path).map_err(source)?)
-            }
-        };
-        let https = https.https_or_http().enable_all_versions().wrap_connector(tcp);
-        // Around both: a server that takes the connection and never answers the handshake is unreachable, too.
-        let connector = ServiceBuilder::new().timeout(settings.timeouts.connect).service(https);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .build(Connector::new(connector));
-        Ok(Self { name: name.to_owned(), settings, client })
+        Ok(Self {
+            name: name.to_owned(),
+            client: client(&settings)?,
+            endpoints: Endpoints::new(&settings),
+            returned: Arc::default(),
+            window: LearntWindow::default(),
+            watched: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            settings,
+        })
     }
 
-    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, UpstreamError> {
-        let name = || self.name.clone();
-        let after = self.settings.timeouts.first_byte;
-        match tokio::time::timeout(after, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => {
-                Err(UpstreamError::Unreachable { name: name(), source: error.into() })
-            }
-            Ok(Err(error)) => Err(match paused(&error) {
-                Some(after) => UpstreamError::Idle { after },
-                None => UpstreamError::Broken { name: name(), source: error.into() },
-            }),
-            Err(_) => Err(UpstreamError::Timeout { name: name(), after }),
-        }
+    /// What it was configured by.
+    pub fn settings(&self) -> &config::HttpUpstream {
+        &self.settings
     }
 
-    fn request(
+    /// Whether it is watched already; from now on it is.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.swap(true, Ordering::Relaxed)
+    }
+
+    /// How its replicas fare.
+    pub fn states(&self) -> Vec<EndpointState> {
+        self.endpoints.states(Instant::now())
+    }
+
+    /// Whether the beginning of a conversation decides where it goes.
+    pub fn has_affinity(&self) -> bool {
+        self.settings.urls.len() > 1 && self.settings.affinity == Affinity::Prefix
+    }
+
+    /// The request as its replicas get it.
+    async fn outbound(
         &self,
         head: Parts,
         outgoing: Outgoing,
         original: Option<&dyn Original>,
-        trace: impl FnOnce(&mut HeaderMap),
-    ) -> Result<Request<Body>, http::Error> {
-        let uri = self.uri(head.uri.path_and_query())?;
+        limit: usize,
+    ) -> Result<Outbound, http::Error> {
         let mut headers = head.headers;
         strip_hop_by_hop(&mut headers);
         // The client's Host names us; hyper writes the upstream's.
@@ -179,14 +118,26 @@ impl HttpUpstream {
             headers.remove(header::AUTHORIZATION);
             headers.insert(name, value);
         }
-        trace(&mut headers);
-        let body = match outgoing {
-            Outgoing::Raw(body) => body,
-            Outgoing::Chat(chat) => chat_body(chat, original, &mut headers),
+        let path = head.uri.into_parts().path_and_query;
+        let asks = path.as_ref().is_some_and(|path| belonging::asks(path.path()));
+        let repeatable = asks || head.method.is_idempotent();
+        let (content, key) = match outgoing {
+            Outgoing::Raw(body) => {
+                let content = Content::of(body);
+                let key = match &content {
+                    Content::Whole(bytes) if asks && self.has_affinity() => {
+                        belonging::key(&headers, bytes, limit).await
+                    }
+                    _ => None,
+                };
+                (content, key)
+            }
+            Outgoing::Chat(chat) => {
+                let key = if self.has_affinity() { Key::of(&chat.conversation) } else { None };
+                (Content::Whole(chat_body(chat, original, &mut headers)), key)
+            }
         };
-        let mut request = Request::builder().method(head.method).uri(uri).body(body)?;
-        *request.headers_mut() = headers;
-        Ok(request)
+        Ok(Outbound { method: head.method, path, headers, content, key, repeatable })
     }
 
     /// Whether the server has a dialect's paths.
@@ -199,24 +150,6 @@ impl HttpUpstream {
         (&self.name, self.settings.dialect.as_str())
     }
 
-    /// The upstream's address with the caller's path appended.
-    pub(super) fn uri(&self, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
-        let base = &self.settings.url;
-        let path = format!("{}{}", base.path().trim_end_matches('/'), path.map_or("/", PathAndQuery::as_str));
-        Uri::builder()
-            .scheme(base.scheme_str().unwrap_or("http"))
-            .authority(base.authority().map_or("", |authority| authority.as_str()))
-            .path_and_query(path)
-            .build()
-    }
-
-    /// Host and port, for traces.
-    pub(super) fn address(&self) -> Option<(&str, u16)> {
-        let base = &self.settings.url;
-        let port = base.port_u16().unwrap_or(if base.scheme_str() == Some("https") { 443 } else { 80 });
-        base.host().map(|host| (host, port))
-    }
-
     /// A chat's span; what is passed on unread has none, and what is only counted.
     fn span(&self, sending: &Sending) -> Option<ChatSpan> {
         let Outgoing::Chat(chat) = &sending.outgoing else { return None };
@@ -227,7 +160,7 @@ impl HttpUpstream {
             operation: Operation::Chat,
             provider: self.settings.dialect.as_str(),
             model: chat.model.as_deref().unwrap_or("unknown"),
-            server: self.address(),
+            server: Some(self.endpoints.all()[0].address()),
             stream: chat.conversation.field("stream") == Some("true"),
             compacted: stamp::compacted(sending.envelope.mode, sending.report.as_ref()),
             settings: settings(&chat.conversation),
@@ -249,14 +182,19 @@ impl HttpUpstream {
         true
     }
 
-    fn pass_back(&self, response: Response<Incoming>, way: Way) -> Response<Body> {
+    fn pass_back(&self, answered: Answered, way: Way) -> Response<Body> {
+        let Answered { response, lease, deadline } = answered;
         let (mut head, body) = response.into_parts();
         // The version is the upstream's own; the client has the one it speaks.
         head.version = Version::HTTP_11;
         strip_hop_by_hop(&mut head.headers);
         head.headers.extend(way.stamps);
         let body = impatient(body.map_err(BrokenOff::new).boxed_unsync(), self.settings.timeouts.idle);
-        let mut body = observed(body, way.watch);
+        let body = match deadline {
+            Some(deadline) => within(body, deadline),
+            None => body,
+        };
+        let mut body = observed(body, Watch::new(way.span, way.original, lease));
         if way.usage_asked && is_event_stream(&head.headers) {
             head.headers.remove(header::CONTENT_LENGTH);
             body = without_usage(body);
@@ -265,59 +203,85 @@ impl HttpUpstream {
     }
 }
 
+/// A replica's address with a path appended.
+pub(super) fn appended(base: &Uri, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
+    let path = format!("{}{}", base.path().trim_end_matches('/'), path.map_or("/", PathAndQuery::as_str));
+    Uri::builder()
+        .scheme(base.scheme_str().unwrap_or("http"))
+        .authority(base.authority().map_or("", |authority| authority.as_str()))
+        .path_and_query(path)
+        .build()
+}
+
 /// What an answer is handled by.
 struct Way {
     /// Headers for the client.
     stamps: HeaderMap,
-    /// What reads it as it passes.
-    watch: Watch,
+    /// The call's span.
+    span: Option<ChatSpan>,
+    /// What the request was, where it was of another dialect than OpenAI's.
+    original: Option<Arc<dyn Original>>,
     /// Whether we asked for usage and the client did not.
     usage_asked: bool,
 }
 
 /// Events that can be read.
-fn is_event_stream(headers: &HeaderMap) -> bool {
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let coding = headers.get(header::CONTENT_ENCODING);
     kind.starts_with("text/event-stream") && coding.is_none_or(|coding| coding == "identity")
 }
 
 /// Forwards a request. Dropping the future, or the answer's body, cancels the work upstream.
-pub async fn forward(sending: Sending) -> Result<Response<Body>, UpstreamError> {
+pub async fn forward(mut sending: Sending) -> Result<Response<Body>, UpstreamError> {
+    match Keepalive::of(&mut sending) {
+        Some(keepalive) => keepalive.around(answer(sending)).await,
+        None => answer(sending).await,
+    }
+}
+
+async fn answer(sending: Sending) -> Result<Response<Body>, UpstreamError> {
     let stamps = stamp::stamp(&sending.envelope, sending.report.as_ref());
     let upstream = sending.upstream.clone();
     let mut span = upstream.span(&sending);
-    let Sending { envelope: Envelope { mut head, original, record, .. }, mut outgoing, .. } = sending;
+    let Sending { envelope: Envelope { mut head, original, record, live, .. }, mut outgoing, .. } = sending;
     // Other dialects' streams tell it unasked.
     let usage_asked = original.is_none() && upstream.ask_usage(&mut head, &mut outgoing);
-    let trace = |headers: &mut HeaderMap| match &span {
-        Some(span) => span.inject(headers),
-        None => record.inject(headers),
+    let limit = usize::try_from(live.limits.body).unwrap_or(usize::MAX);
+    let mut outbound = upstream.outbound(head, outgoing, original.as_deref(), limit).await?;
+    match &span {
+        Some(span) => span.inject(&mut outbound.headers),
+        None => record.inject(&mut outbound.headers),
+    }
+    let attempt = |endpoint: &Endpoint| {
+        let (host, port) = endpoint.address();
+        if let Some(span) = &mut span {
+            span.attempt(host, port);
+        }
     };
-    let request = upstream.request(head, outgoing, original.as_deref(), trace)?;
-    let response = match upstream.send(request).await {
-        Ok(response) => response,
+    let answered = match upstream.send(outbound, attempt).await {
+        Ok(answered) => answered,
         Err(error) => {
             fail(span, error.code());
             return Err(error);
         }
     };
-    if !response.status().is_success() {
+    if !answered.response.status().is_success() {
         fail(span.take(), "upstream_status");
     }
-    Ok(upstream.pass_back(response, Way { stamps, watch: Watch::new(span, original), usage_asked }))
+    Ok(upstream.pass_back(answered, Way { stamps, span, original, usage_asked }))
 }
 
 /// What the policy left alone goes out in its original, still encoded, bytes.
-fn chat_body(chat: Chat, original: Option<&dyn Original>, headers: &mut HeaderMap) -> Body {
+fn chat_body(chat: Chat, original: Option<&dyn Original>, headers: &mut HeaderMap) -> Bytes {
     if !chat.conversation.is_changed() {
-        return full(chat.payload.original);
+        return chat.payload.original;
     }
     headers.remove(header::CONTENT_ENCODING);
     headers.remove(header::CONTENT_LENGTH);
     match original {
-        Some(original) => full(original.write(&chat.conversation)),
-        None => full(chat.conversation.to_json().as_bytes().to_vec()),
+        Some(original) => original.write(&chat.conversation).into(),
+        None => chat.conversation.to_json().as_bytes().to_vec().into(),
     }
 }
 
@@ -351,15 +315,17 @@ struct Watch {
     /// The whole answer, where it is wanted for the trace.
     whole: Option<Vec<u8>>,
     span: Option<ChatSpan>,
+    /// Ends with the answer.
+    _lease: Lease,
 }
 
 /// Bytes of an answer that are kept for its trace: a stream spends some hundred on each token.
 const WHOLE: usize = 4 * 1024 * 1024;
 
 impl Watch {
-    fn new(span: Option<ChatSpan>, original: Option<Arc<dyn Original>>) -> Self {
+    fn new(span: Option<ChatSpan>, original: Option<Arc<dyn Original>>, lease: Lease) -> Self {
         let wanted = span.as_ref().is_some_and(ChatSpan::captures);
-        Self { seen: Seen::default(), original, whole: wanted.then(Vec::new), span }
+        Self { seen: Seen::default(), original, whole: wanted.then(Vec::new), span, _lease: lease }
     }
 }
 
@@ -395,5 +361,9 @@ impl Observe for Watch {
 
     fn broken(&mut self) {
         fail(self.span.take(), "upstream_broken");
+    }
+
+    fn broken_by(&mut self, why: &BrokenOff) {
+        fail(self.span.take(), why.code());
     }
 }

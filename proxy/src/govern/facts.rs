@@ -80,7 +80,7 @@ pub(super) fn segments(conversation: &Conversation) -> Segments {
 fn nothing(rule: &Rule, outcome: PolicyOutcome, took: Duration) -> PolicyFacts {
     let counter = rule.counter.as_dyn();
     PolicyFacts {
-        window: rule.route.window,
+        window: rule.route.window(),
         budget: 0,
         reserved: 0,
         tokens_before: 0,

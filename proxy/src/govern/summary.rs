@@ -133,6 +133,7 @@ async fn by_engine(
         return Err(Failure::lasting("span_too_long"));
     }
     let input_tokens = prompt.len() as u64;
+    let room = (prompt.clone(), needed);
     let request = Generate { prompt, max_tokens, sampling: Sampling::greedy(), ..Generate::default() };
     let refused = |error: AdmitError| match error {
         AdmitError::TooLarge { .. } => Failure::lasting("no_memory"),
@@ -140,7 +141,7 @@ async fn by_engine(
     };
     // A permit of its own, taken before the call's: two requests cannot wait for each other.
     let permit = match haste {
-        Haste::Now => Some(waited(engine, needed, span).await.map_err(refused)?),
+        Haste::Now => Some(waited(engine, room, span).await.map_err(refused)?),
         Haste::Idle => None,
     };
     let mut call = span.chat(&ChatRequest {
@@ -179,7 +180,11 @@ async fn by_engine(
     Ok((engine.counter.text.decode(&tokens, true), Some(tokens.len() as u64)))
 }
 
-async fn waited(engine: &Embedded, tokens: u32, span: &SummarizeSpan) -> Result<Permit, AdmitError> {
+async fn waited(
+    engine: &Embedded,
+    (prompt, tokens): (Arc<[u32]>, u32),
+    span: &SummarizeSpan,
+) -> Result<Permit, AdmitError> {
     let _waiting = span.wait();
-    engine.engine.reserve(tokens).await
+    engine.engine.reserve_for(&prompt, tokens).await
 }

@@ -109,8 +109,11 @@ fn llama(engine: &Embedded, asked: &Tokenize, content: &Content) -> Result<Value
 
 fn encode(engine: &Embedded, param: &str, text: &str, special: bool) -> Result<Vec<u32>, InquiryError> {
     let tokenizer = engine.engine.text();
-    let tokens =
-        if special { tokenizer.encode_plain(text) } else { tokenizer.encode(text).map(|ids| ids.to_vec()) };
+    let tokens = if special {
+        tokenizer.encode_plain(text)
+    } else {
+        tokenizer.encode(text).map(|encoded| encoded.ids().to_vec())
+    };
     tokens.map_err(|error| InquiryError::form(param, error.to_string()))
 }
 

@@ -91,7 +91,7 @@ async fn save_kv(engine: &Arc<Embedded>, conversation: &Conversation, path: &Pat
 /// Runs a prompt for a single token, so that the engine holds it.
 async fn compute(engine: &Embedded, prompt: Arc<[u32]>) -> Result<(), String> {
     let tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let permit = engine.engine.reserve(tokens).await.map_err(|error| error.to_string())?;
+    let permit = engine.engine.reserve_for(&prompt, tokens).await.map_err(|error| error.to_string())?;
     let request = Generate { prompt, max_tokens: 1, sampling: Sampling::greedy(), ..Generate::default() };
     let mut generation = engine.engine.generate(request, permit);
     while let Some(event) = generation.next().await {

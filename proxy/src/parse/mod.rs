@@ -28,7 +28,7 @@ use crate::telemetry::RequestSpan;
 use chat::Read;
 pub use chat::{Chat, MessageError};
 pub use completion::Prompt;
-pub use options::{OptionError, Options};
+pub use options::{CallMode, LONGEST_FORMAT, OptionError, Options, ToolChoice};
 
 /// The caller's wish to be left alone, honoured only where the route allows it.
 pub const BYPASS: &str = "x-plimsoll-bypass";

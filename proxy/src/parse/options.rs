@@ -1,6 +1,7 @@
 //! What a request asks of the embedded engine: limits, sampling, stops, stream form.
 
 mod checks;
+mod tool_choice;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use crate::config::Lifetime;
 use crate::cut::cut;
 use crate::telemetry::Settings;
 
-use checks::{bias, bounded, keep_alive, tool_calls_wanted, within};
+use checks::{bias, bounded, keep_alive, within};
+pub use tool_choice::{CallMode, ToolChoice};
 
 /// Fields that hold the conversation itself, read elsewhere.
 const CONTENT: [&str; 3] = ["messages", "tools", "prompt"];
@@ -29,7 +31,7 @@ const MOST_CHOICES: u32 = 8;
 const MOST_LOGPROBS: u32 = 20;
 
 /// At most this many bytes of `response_format`: a schema takes about 50 times its length to compile.
-const LONGEST_FORMAT: usize = 256 << 10;
+pub const LONGEST_FORMAT: usize = 256 << 10;
 
 /// The request fields as they stand in the body; every one may be absent or null.
 #[derive(Debug, Default, Deserialize)]
@@ -141,8 +143,8 @@ pub struct Options {
     pub keep_alive: Option<KeepAlive>,
     /// Give token ids beside the text (vLLM's extension).
     pub return_token_ids: bool,
-    /// Read tool calls out of the answer.
-    pub tool_calls: bool,
+    /// Which tools the answer may or must call.
+    pub tool_choice: Box<ToolChoice>,
 }
 
 impl Options {
@@ -220,7 +222,7 @@ fn shortened(text: &str) -> Cow<'_, str> {
 impl Raw {
     fn check(mut self, default: &Sampling) -> Result<Options, OptionError> {
         self.refuse_unserved()?;
-        let tool_calls = tool_calls_wanted(self.tool_choice.as_ref())?;
+        let tool_choice = ToolChoice::read(self.tool_choice.as_ref(), self.parallel_tool_calls)?;
         let stop = match self.stop.take() {
             None => Vec::new(),
             Some(OneOrMany::One(one)) => vec![one],
@@ -246,7 +248,7 @@ impl Raw {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             keep_alive: self.keep_alive.as_ref().map(keep_alive).transpose()?,
             return_token_ids: self.return_token_ids.unwrap_or(false),
-            tool_calls,
+            tool_choice: Box::new(tool_choice),
             logprobs: self.logprobs()?,
             min_tokens: self.min_tokens(max_tokens)?,
             format: self.format()?.map(Box::new),
@@ -341,9 +343,6 @@ impl Raw {
         }
         if self.suffix.as_ref().is_some_and(|s| !s.is_empty()) {
             return unserved("suffix", "filling in");
-        }
-        if self.parallel_tool_calls == Some(false) {
-            return unserved("parallel_tool_calls", "one call at most");
         }
         let guides = [
             ("structured_outputs", &self.structured_outputs),

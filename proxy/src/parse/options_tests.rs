@@ -72,14 +72,17 @@ fn faults_name_their_field() {
         (r#"{"stream_options":{"include_usage":1}}"#, "stream_options.include_usage"),
         (r#"{"response_format":{"type":"xml"}}"#, "response_format"),
         (r#"{"response_format":{"type":"json_schema"}}"#, "response_format"),
-        (r#"{"parallel_tool_calls":false}"#, "parallel_tool_calls"),
+        (r#"{"parallel_tool_calls":"no"}"#, "parallel_tool_calls"),
         (r#"{"guided_json":{"type":"object"}}"#, "guided_json"),
         (r#"{"structured_outputs":{"json":{}}}"#, "structured_outputs"),
         (r#"{"modalities":["text","audio"]}"#, "modalities"),
         (r#"{"function_call":{"name":"f"}}"#, "function_call"),
         (r#"{"min_tokens":9,"max_tokens":5}"#, "min_tokens"),
         (r#"{"min_tokens":9,"response_format":{"type":"json_object"}}"#, "min_tokens"),
-        (r#"{"tool_choice":"required"}"#, "tool_choice"),
+        (r#"{"tool_choice":"must"}"#, "tool_choice"),
+        (r#"{"tool_choice":{"type":"function"}}"#, "tool_choice"),
+        (r#"{"tool_choice":{"type":"custom","custom":{"name":"f"}}}"#, "tool_choice"),
+        (r#"{"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto"}}}"#, "tool_choice"),
         (r#"{"logit_bias":{"a":1}}"#, "logit_bias"),
         (r#"{"logprobs":21}"#, "logprobs"),
         (r#"{"logprobs":"yes"}"#, "logprobs"),
@@ -98,4 +101,29 @@ fn faults_name_their_field() {
 fn several_answers_are_counted() {
     let n = |json: &str| read(json).unwrap().n;
     assert_eq!((n("{}"), n(r#"{"n":null}"#), n(r#"{"n":8}"#), n(r#"{"n":3,"best_of":3}"#)), (1, 1, 8, 3));
+}
+
+#[test]
+fn the_choice_of_tools_is_read() {
+    let choice = |json: &str| *read(json).unwrap().tool_choice;
+    let of = |mode, only: Option<&[&str]>, parallel| {
+        let only = only.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        ToolChoice { mode, only, parallel }
+    };
+    for (json, wanted) in [
+        ("{}", of(CallMode::Auto, None, true)),
+        (r#"{"tool_choice":null,"parallel_tool_calls":false}"#, of(CallMode::Auto, None, false)),
+        (r#"{"tool_choice":"none"}"#, of(CallMode::None, None, true)),
+        (r#"{"tool_choice":"required"}"#, of(CallMode::Required, None, true)),
+        (
+            r#"{"tool_choice":{"type":"function","function":{"name":"f"}}}"#,
+            of(CallMode::Required, Some(&["f"]), false),
+        ),
+        (
+            r#"{"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"f"}}]}}}"#,
+            of(CallMode::Auto, Some(&["f"]), true),
+        ),
+    ] {
+        assert_eq!(choice(json), wanted, "{json}");
+    }
 }

@@ -111,7 +111,7 @@ impl Rounds {
         let kept = self.envelope.live.kept.clone();
         let caller = kept.caller(&self.envelope.head.headers);
         let (arguments, counter, window) =
-            (call.arguments.clone(), self.counter.clone(), self.envelope.route.window);
+            (call.arguments.clone(), self.counter.clone(), self.envelope.route.window());
         let read = move || {
             let find = |id: &str| kept.artifacts.as_ref().and_then(|artifacts| artifacts.get(&caller, id));
             calls::result(&arguments, find, counter.as_dyn(), window)

@@ -105,7 +105,8 @@ impl ChatSpan {
         if let Some(origin) = request.and_then(RequestSpan::summary) {
             live.link(origin);
         }
-        let facts = ChatFacts { operation, provider: call.provider, ..ChatFacts::default() };
+        let server = call.server.map(|(host, port)| (host.to_owned(), port));
+        let facts = ChatFacts { operation, provider: call.provider, server, ..ChatFacts::default() };
         Self {
             phase: None,
             live,
@@ -141,15 +142,21 @@ impl ChatSpan {
     /// The messages that are sent, where they are wanted.
     pub fn sent(&mut self, messages: &[Message]) {
         if let Some(key) = self.names.input_messages.filter(|_| self.captures()) {
-            self.live.set(|| known(key, content::bounded(content::input(messages))).into_iter().collect());
+            self.live.set(|| known(key, content::bounded(content::input(messages))));
         }
     }
 
     /// The answer's choices, where they are wanted.
     pub fn said(&mut self, choices: &[Said]) {
         if let Some(key) = self.names.output_messages.filter(|_| self.captures()) {
-            self.live.set(|| known(key, content::bounded(content::output(choices))).into_iter().collect());
+            self.live.set(|| known(key, content::bounded(content::output(choices))));
         }
+    }
+
+    /// A server is asked. Told again, another attempt is made.
+    pub fn attempt(&mut self, host: &str, port: u16) {
+        self.facts.server = Some((host.to_owned(), port));
+        self.facts.attempts += 1;
     }
 
     /// What is known of the answer so far. Times are kept by the span itself.
@@ -162,7 +169,7 @@ impl ChatSpan {
         self.facts.cached_tokens = Some(reused);
         self.facts.kv = Some(KvFacts { reused_tokens: reused, computed_tokens: computed, bytes: 0 });
         let mut phase = self.live.child(span::PREFILL, SpanKind::Internal);
-        phase.set(|| vec![count(attr::KV_REUSED, reused), count(attr::KV_COMPUTED, computed)]);
+        phase.set(|| [count(attr::KV_REUSED, reused), count(attr::KV_COMPUTED, computed)]);
         self.phase = Some(phase);
     }
 
@@ -202,11 +209,10 @@ impl Drop for ChatSpan {
         let first_chunk = self.time_to_first_chunk();
         self.facts.decoding = self.first.zip(self.last).map(|(first, last)| last.duration_since(first));
         self.live.set(|| {
-            let mut attributes = answer_attributes(self.names, &self.facts);
-            attributes.push(KeyValue::new(attr::OUTCOME, self.outcome.as_str()));
+            let outcome = KeyValue::new(attr::OUTCOME, self.outcome.as_str());
             let key = self.names.time_to_first_chunk;
-            attributes.extend(key.and_then(|key| known(key, first_chunk.map(|time| time.as_secs_f64()))));
-            attributes
+            let first_chunk = key.and_then(|key| known(key, first_chunk.map(|time| time.as_secs_f64())));
+            answer_attributes(self.names, &self.facts).chain([outcome]).chain(first_chunk)
         });
         if self.outcome == Outcome::Failed {
             self.live.fail();
@@ -219,7 +225,7 @@ impl Drop for ChatSpan {
     }
 }
 
-fn call_attributes(names: &GenAiNames, call: &ChatRequest<'_>) -> Vec<KeyValue> {
+fn call_attributes(names: &GenAiNames, call: &ChatRequest<'_>) -> impl Iterator<Item = KeyValue> {
     let settings = &call.settings;
     let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
     [
@@ -236,17 +242,14 @@ fn call_attributes(names: &GenAiNames, call: &ChatRequest<'_>) -> Vec<KeyValue> 
         known(names.seed, settings.seed),
         known(names.presence_penalty, settings.presence_penalty),
         known(names.frequency_penalty, settings.frequency_penalty),
-        known(attr::SERVER_ADDRESS, call.server.map(|(host, _)| host.to_owned())),
-        known(attr::SERVER_PORT, call.server.map(|(_, port)| i64::from(port))),
     ]
     .into_iter()
     .flatten()
-    .collect()
 }
 
-fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> Vec<KeyValue> {
+fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> impl Iterator<Item = KeyValue> {
     let reasons = Some(&facts.finish_reasons).filter(|reasons| !reasons.is_empty());
-    let mut attributes: Vec<KeyValue> = [
+    [
         known(names.response_id, facts.response_id.clone()),
         known(names.response_model, facts.response_model.clone()),
         reasons.map(|reasons| strings(names.finish_reasons, reasons.iter().cloned())),
@@ -254,14 +257,15 @@ fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> Vec<KeyValue> {
         facts.output_tokens.map(|tokens| count(names.output_tokens, tokens)),
         names.cached_tokens.zip(facts.cached_tokens).map(|(key, tokens)| count(key, tokens)),
         known(attr::ERROR_TYPE, facts.error),
+        facts.predicted_tokens.map(|tokens| count(attr::KV_PREDICTED, tokens)),
+        known(attr::SERVER_ADDRESS, facts.server.as_ref().map(|(host, _)| host.clone())),
+        known(attr::SERVER_PORT, facts.server.as_ref().map(|(_, port)| i64::from(*port))),
+        Some(facts.attempts).filter(|&attempts| attempts > 0).map(|attempts| count(attr::ATTEMPTS, attempts)),
     ]
     .into_iter()
     .flatten()
-    .collect();
-    attributes.extend(facts.predicted_tokens.map(|tokens| count(attr::KV_PREDICTED, tokens)));
-    attributes.extend(facts.kv.iter().flat_map(kv_attributes));
-    attributes.extend(facts.memory.iter().flat_map(memory_attributes));
-    attributes
+    .chain(facts.kv.iter().flat_map(kv_attributes))
+    .chain(facts.memory.iter().flat_map(memory_attributes))
 }
 
 fn kv_attributes(kv: &KvFacts) -> [KeyValue; 3] {
@@ -272,13 +276,14 @@ fn kv_attributes(kv: &KvFacts) -> [KeyValue; 3] {
     ]
 }
 
-fn memory_attributes(memory: &MemoryFacts) -> Vec<KeyValue> {
-    let mut attributes = vec![
+fn memory_attributes(memory: &MemoryFacts) -> impl Iterator<Item = KeyValue> {
+    let rss = memory.process_rss.map(|bytes| count(attr::PROCESS_RSS, bytes));
+    [
         count(attr::VRAM_BEFORE, memory.before),
         count(attr::VRAM_AFTER, memory.after),
         count(attr::VRAM_PEAK, memory.peak),
         KeyValue::new(attr::VRAM_SOURCE, memory.source),
-    ];
-    attributes.extend(memory.process_rss.map(|bytes| count(attr::PROCESS_RSS, bytes)));
-    attributes
+    ]
+    .into_iter()
+    .chain(rss)
 }

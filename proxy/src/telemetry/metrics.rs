@@ -5,12 +5,13 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
+use super::bound::{Bound, ChatMeters, Labelled, RouteMeters};
 use super::names::{GenAiNames, Metric, attr, buckets, metrics};
-use super::record::{ChatFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord, to_f64};
-use super::request::method_label;
+use super::record::{ChatFacts, PolicyFacts, PolicyOutcome, RequestRecord, to_f64};
 
 /// The instruments. Labels are configured names and closed lists, never a caller's text.
 pub(super) struct Instruments {
+    bound: Bound,
     gen_ai: &'static GenAiNames,
     http_duration: Histogram<f64>,
     http_active: UpDownCounter<i64>,
@@ -34,6 +35,7 @@ pub(super) struct Instruments {
 impl Instruments {
     pub(super) fn new(meter: &Meter, gen_ai: &'static GenAiNames) -> Self {
         Self {
+            bound: Bound::default(),
             gen_ai,
             http_duration: histogram(meter, metrics::HTTP_DURATION, buckets::HTTP),
             http_active: {
@@ -66,26 +68,34 @@ impl Instruments {
     }
 
     pub(super) fn request_started(&self, record: &RequestRecord) {
-        self.http_active.add(1, &active_labels(record));
+        self.active(record, 1);
+    }
+
+    fn active(&self, record: &RequestRecord, change: i64) {
+        let active = self.bound.active(record);
+        active.meters.requests.get_or_init(|| self.http_active.bind(&active.labels)).add(change);
     }
 
     /// Writes everything that is counted or measured about a request.
     pub(super) fn request_finished(&self, record: &RequestRecord, took: Duration) {
-        self.http_active.add(-1, &active_labels(record));
-        self.http_duration.record(took.as_secs_f64(), &http_labels(record));
-        let labels = route_labels(record);
+        self.active(record, -1);
+        let http = self.bound.http(record);
+        let duration = http.meters.duration.get_or_init(|| self.http_duration.bind(&http.labels));
+        duration.record(took.as_secs_f64());
+        let route = self.bound.route(record);
         if let Some(facts) = &record.context {
-            self.policy_finished(facts, &labels);
+            self.policy_finished(facts, &route);
         }
         if let Some(wait) = record.queued {
-            self.queue_wait.record(wait.as_secs_f64(), &labels);
+            let queue_wait = route.meters.queue_wait.get_or_init(|| self.queue_wait.bind(&route.labels));
+            queue_wait.record(wait.as_secs_f64());
         }
         if let Some(ratio) = record.drift() {
-            self.drift.record(ratio, &labels);
+            route.meters.drift.get_or_init(|| self.drift.bind(&route.labels)).record(ratio);
         }
         if let Some(facts) = &record.chat {
-            self.prefix_finished(facts, &labels);
-            self.chat_finished(facts, took, &self.chat_labels(record, facts));
+            self.prefix_finished(facts, &route);
+            self.chat_finished(facts, took, &self.bound.chat(self.gen_ai, record, facts));
         }
     }
 
@@ -98,90 +108,59 @@ impl Instruments {
         self.reloads.add(1, &[KeyValue::new(attr::RELOAD_RESULT, "refused")]);
     }
 
-    fn policy_finished(&self, facts: &PolicyFacts, labels: &[KeyValue]) {
+    fn policy_finished(&self, facts: &PolicyFacts, route: &Labelled<RouteMeters>) {
+        let stage = |name| route.with(KeyValue::new(attr::STAGE, name));
+        let meters = &route.meters;
         if facts.tokens_before > 0 {
-            self.tokens.record(facts.tokens_before, &with(labels, KeyValue::new(attr::STAGE, "before")));
+            let before = meters.before.get_or_init(|| self.tokens.bind(&stage("before")));
+            before.record(facts.tokens_before);
         }
         // A refused prompt has no size after.
         if facts.tokens_after > 0 && facts.outcome != PolicyOutcome::Rejected {
-            self.tokens.record(facts.tokens_after, &with(labels, KeyValue::new(attr::STAGE, "after")));
+            meters.after.get_or_init(|| self.tokens.bind(&stage("after"))).record(facts.tokens_after);
         }
-        self.policy_duration.record(facts.took.as_secs_f64(), labels);
-        self.requests.add(1, &with(labels, KeyValue::new(attr::POLICY_OUTCOME, facts.outcome.as_str())));
+        let duration = meters.policy_duration.get_or_init(|| self.policy_duration.bind(&route.labels));
+        duration.record(facts.took.as_secs_f64());
+        let requests = meters.requests[facts.outcome as usize].get_or_init(|| {
+            self.requests.bind(&route.with(KeyValue::new(attr::POLICY_OUTCOME, facts.outcome.as_str())))
+        });
+        requests.add(1);
         for action in &facts.actions {
             let kind = KeyValue::new(attr::ACTION_TYPE, action.policy.clone());
-            self.removed.add(action.tokens_removed, &with(labels, kind));
+            self.removed.add(action.tokens_removed, &route.with(kind));
         }
         for alert in &facts.alerts {
-            self.alerts.add(1, &with(labels, KeyValue::new(attr::ALERT_TYPE, alert.kind)));
+            self.alerts.add(1, &route.with(KeyValue::new(attr::ALERT_TYPE, alert.kind)));
         }
     }
 
     /// Prefix reuse: what was expected of it, and what came of it.
-    fn prefix_finished(&self, facts: &ChatFacts, labels: &[KeyValue]) {
+    fn prefix_finished(&self, facts: &ChatFacts, route: &Labelled<RouteMeters>) {
+        let (meters, labels) = (&route.meters, &route.labels);
         if let Some(tokens) = facts.predicted_tokens {
-            self.predicted.add(tokens, labels);
+            meters.predicted.get_or_init(|| self.predicted.bind(labels)).add(tokens);
         }
         let Some(cached) = facts.cached_tokens else { return };
-        self.reused.add(cached, labels);
+        meters.reused.get_or_init(|| self.reused.bind(labels)).add(cached);
         if let Some(prompt) = facts.input_tokens {
-            self.computed.add(prompt.saturating_sub(cached), labels);
+            let computed = meters.computed.get_or_init(|| self.computed.bind(labels));
+            computed.add(prompt.saturating_sub(cached));
         }
     }
 
-    fn chat_finished(&self, facts: &ChatFacts, took: Duration, labels: &[KeyValue]) {
-        self.duration.record(took.as_secs_f64(), labels);
+    fn chat_finished(&self, facts: &ChatFacts, took: Duration, chat: &Labelled<ChatMeters>) {
+        let (meters, labels) = (&chat.meters, &chat.labels);
+        meters.duration.get_or_init(|| self.duration.bind(labels)).record(took.as_secs_f64());
         if let Some(first) = facts.first_token {
-            self.first_token.record(first.as_secs_f64(), labels);
+            meters.first_token.get_or_init(|| self.first_token.bind(labels)).record(first.as_secs_f64());
         }
         let later_tokens =
             facts.output_tokens.and_then(|tokens| tokens.checked_sub(1)).filter(|&later| later > 0);
         if let Some((decoding, later)) = facts.decoding.zip(later_tokens) {
-            self.per_token.record(decoding.as_secs_f64() / to_f64(later), labels);
+            let per_token = meters.per_token.get_or_init(|| self.per_token.bind(labels));
+            per_token.record(decoding.as_secs_f64() / to_f64(later));
         }
     }
-
-    fn chat_labels(&self, record: &RequestRecord, facts: &ChatFacts) -> Vec<KeyValue> {
-        let mut labels = vec![
-            KeyValue::new(self.gen_ai.operation, facts.operation),
-            KeyValue::new(self.gen_ai.provider, facts.provider),
-        ];
-        let model = record.route.as_ref().map(|route| route.model.to_string());
-        labels.extend(model.map(|model| KeyValue::new(self.gen_ai.request_model, model)));
-        labels.extend(error_label(record));
-        labels
-    }
-}
-
-fn active_labels(record: &RequestRecord) -> [KeyValue; 2] {
-    [KeyValue::new(attr::METHOD, method_label(&record.method)), KeyValue::new(attr::URL_SCHEME, "http")]
-}
-
-fn http_labels(record: &RequestRecord) -> Vec<KeyValue> {
-    let mut labels = active_labels(record).to_vec();
-    labels.extend(record.path.map(|path| KeyValue::new(attr::HTTP_ROUTE, path)));
-    labels.extend(record.status.map(|status| KeyValue::new(attr::STATUS, i64::from(status))));
-    labels.extend(error_label(record));
-    labels
-}
-
-fn error_label(record: &RequestRecord) -> Option<KeyValue> {
-    let failed = record.outcome == Outcome::Failed;
-    record.error.filter(|_| failed).map(|code| KeyValue::new(attr::ERROR_TYPE, code))
-}
-
-fn route_labels(record: &RequestRecord) -> Vec<KeyValue> {
-    let Some(route) = &record.route else { return Vec::new() };
-    vec![
-        KeyValue::new(attr::ROUTE, route.route.to_string()),
-        KeyValue::new(attr::POLICY, route.policy.to_string()),
-        KeyValue::new(attr::MODE, route.mode),
-        KeyValue::new(attr::MODEL, route.model.to_string()),
-    ]
-}
-
-fn with(labels: &[KeyValue], label: KeyValue) -> Vec<KeyValue> {
-    labels.iter().cloned().chain([label]).collect()
 }
 
 fn histogram(meter: &Meter, metric: Metric, bounds: &[f64]) -> Histogram<f64> {

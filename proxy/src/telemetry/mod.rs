@@ -21,9 +21,11 @@
 //! spans.
 
 mod batch;
+mod bound;
 mod chat;
 mod content;
 mod delivery;
+mod endpoints;
 mod export;
 mod load;
 pub mod log;
@@ -48,12 +50,13 @@ use opentelemetry_sdk::trace::SdkTracer;
 pub use batch::BatchFacts;
 pub use chat::{ChatRequest, ChatSpan, Operation, Settings};
 pub use content::Said;
+pub use endpoints::EndpointReading;
 pub use load::{LoadFacts, LoadSpan};
 pub use names::GenAi;
 pub use otlp::{Otlp, Protocol};
 pub use policy::{FollowUp, PolicySpan, Segments, SummarizeSpan};
 pub use readings::{Component, EngineReadings, TemplateReading};
-pub use recent::{ActionSummary, RequestSummary, Totals};
+pub use recent::{ActionSummary, Drift, RequestSummary, Totals};
 pub use record::{
     Action, Alert, ChatFacts, KvFacts, MemoryFacts, Outcome, PolicyFacts, PolicyOutcome, RequestRecord,
     RouteFacts,
@@ -140,6 +143,7 @@ struct Shared {
     running: Running,
     source: Arc<Source<EngineReadings>>,
     templates: Arc<Source<TemplateReading>>,
+    endpoints: Arc<Source<EndpointReading>>,
     exports: Exports,
 }
 
@@ -154,6 +158,8 @@ impl Telemetry {
         let meter = exports.meter();
         readings::register(&meter, &source);
         readings::register_templates(&meter, Arc::clone(&templates));
+        let endpoints = Arc::new(Source::default());
+        endpoints::register(&meter, &endpoints);
         Ok(Self(Arc::new(Shared {
             tracer: exports.tracer(),
             gen_ai: config.gen_ai.names(),
@@ -165,6 +171,7 @@ impl Telemetry {
             running: Running::default(),
             source,
             templates,
+            endpoints,
             exports,
         })))
     }
@@ -203,6 +210,11 @@ impl Telemetry {
     /// Where the gauge of the chat templates is read from; as [`Telemetry::observe`].
     pub fn observe_templates(&self, read: impl Fn() -> Vec<TemplateReading> + Send + Sync + 'static) {
         self.0.templates.set(Box::new(read));
+    }
+
+    /// Where the metrics of upstreams' servers are read from; as [`Telemetry::observe`].
+    pub fn observe_endpoints(&self, read: impl Fn() -> Vec<EndpointReading> + Send + Sync + 'static) {
+        self.0.endpoints.set(Box::new(read));
     }
 
     /// Where the metrics of the store of originals are read from. As with [`Telemetry::observe`], `read` must be quick

@@ -51,6 +51,11 @@ pub(super) mod attr {
     pub(crate) const TEMPLATE_SHAPE: &str = "plimsoll.template.shape";
     pub(crate) const RELOAD_RESULT: &str = "plimsoll.config.result";
 
+    // The servers of an upstream.
+    pub(crate) const ATTEMPTS: &str = "plimsoll.upstream.attempts";
+    pub(crate) const ENDPOINT: &str = "plimsoll.upstream.endpoint";
+    pub(crate) const ATTEMPT_RESULT: &str = "plimsoll.upstream.attempt.result";
+
     // What is kept for callers.
     pub(crate) const STORE_TIER: &str = "plimsoll.artifact.tier";
     pub(crate) const LOOKUP_RESULT: &str = "plimsoll.artifact.result";
@@ -274,6 +279,27 @@ pub(super) mod metrics {
         metric("plimsoll.artifact.lookups", "{lookup}", "Originals asked for, by whether they were there");
     pub(crate) const ARTIFACT_EVICTIONS: Metric =
         metric("plimsoll.artifact.evictions", "{artifact}", "Originals that gave way to others in memory");
+
+    pub(crate) const ENDPOINT_UP: Metric = metric(
+        "plimsoll.upstream.endpoint.up",
+        "{state}",
+        "Whether a server of an upstream is asked: 1, or 0 while it is left out",
+    );
+    pub(crate) const ENDPOINT_ACTIVE: Metric = metric(
+        "plimsoll.upstream.endpoint.active_requests",
+        "{request}",
+        "Requests under way at a server of an upstream",
+    );
+    pub(crate) const ENDPOINT_ATTEMPTS: Metric = metric(
+        "plimsoll.upstream.endpoint.attempts",
+        "{attempt}",
+        "Attempts at a server of an upstream, by how they ended",
+    );
+    pub(crate) const ENDPOINT_EJECTIONS: Metric = metric(
+        "plimsoll.upstream.endpoint.ejections",
+        "{ejection}",
+        "Times that a server of an upstream was left out for its failures",
+    );
 
     pub(crate) const GENERATION: Metric =
         metric("plimsoll.config.generation", "{generation}", "Number of the configuration in use");

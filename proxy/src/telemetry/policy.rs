@@ -38,7 +38,7 @@ pub struct Segments {
 impl PolicySpan {
     pub(super) fn start(request: &RequestSpan, parent: &Live, policy: &str) -> Self {
         let mut live = parent.child(format!("{} {policy}", span::POLICY), SpanKind::Internal);
-        live.set(|| vec![KeyValue::new(attr::POLICY, policy.to_owned())]);
+        live.set(|| [KeyValue::new(attr::POLICY, policy.to_owned())]);
         Self { live, request: request.clone(), written: Arc::default() }
     }
 
@@ -46,7 +46,7 @@ impl PolicySpan {
     #[must_use]
     pub fn summarize(&self, messages: u64) -> SummarizeSpan {
         let mut live = self.live.child(span::SUMMARIZE, SpanKind::Internal);
-        live.set(|| vec![count(attr::SUMMARY_MESSAGES, messages)]);
+        live.set(|| [count(attr::SUMMARY_MESSAGES, messages)]);
         let shared = Arc::clone(self.request.shared());
         SummarizeSpan { live, shared, written: Arc::clone(&self.written) }
     }
@@ -75,7 +75,7 @@ impl PolicySpan {
     pub fn finish(mut self, facts: PolicyFacts) {
         let mut record = self.request.record();
         let mode = record.route.as_ref().map(|route| route.mode);
-        self.live.set(|| policy_attributes(&facts).chain(known(attr::MODE, mode)).collect());
+        self.live.set(|| policy_attributes(&facts).chain(known(attr::MODE, mode)));
         for action in &facts.actions {
             self.live.event(event::ACTION, || action_attributes(action));
         }
@@ -93,7 +93,7 @@ impl PolicySpan {
 
 /// Tokens by segment: shares by length, since a count of each would cost as much as counting the prompt again. They add
 /// up to the prompt's tokens, but for rounding.
-fn segment_attributes(tokens: u64, segments: Segments) -> Vec<KeyValue> {
+fn segment_attributes(tokens: u64, segments: Segments) -> [KeyValue; 5] {
     let Segments { system, tools, tool_results, user, history } = segments;
     let whole = u128::from((system + tools + tool_results + user + history).max(1));
     let share = |length: u64| {
@@ -108,7 +108,6 @@ fn segment_attributes(tokens: u64, segments: Segments) -> Vec<KeyValue> {
         (attr::TOKENS_HISTORY, history),
     ]
     .map(|(key, length)| count(key, share(length)))
-    .to_vec()
 }
 
 fn policy_attributes(facts: &PolicyFacts) -> impl Iterator<Item = KeyValue> {
@@ -167,7 +166,7 @@ impl FollowUp {
             .with_kind(SpanKind::Internal)
             .with_links(vec![Link::with_context(self.request.clone())]);
         let mut live = Live::start(self.shared.tracer.as_ref(), builder, &SpanContext::empty_context());
-        live.set(|| vec![count(attr::SUMMARY_MESSAGES, messages)]);
+        live.set(|| [count(attr::SUMMARY_MESSAGES, messages)]);
         SummarizeSpan { live, shared: Arc::clone(&self.shared), written: Arc::default() }
     }
 }
@@ -200,13 +199,13 @@ impl SummarizeSpan {
 
     /// The summary is there and has `tokens` tokens, where that is known.
     pub fn completed(mut self, tokens: Option<u64>) {
-        self.live.set(|| tokens.map(|tokens| count(attr::SUMMARY_TOKENS, tokens)).into_iter().collect());
+        self.live.set(|| tokens.map(|tokens| count(attr::SUMMARY_TOKENS, tokens)));
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = self.live.reference();
     }
 
     /// There will be no summary.
     pub fn failed(mut self, code: &'static str) {
-        self.live.set(|| vec![KeyValue::new(attr::ERROR_TYPE, code)]);
+        self.live.set(|| [KeyValue::new(attr::ERROR_TYPE, code)]);
         self.live.fail();
     }
 }

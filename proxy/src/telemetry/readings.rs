@@ -66,7 +66,7 @@ impl<R> Source<R> {
     }
 
     /// A panic here would end the metrics thread and with it all metrics: it costs this reading only.
-    fn read(&self) -> Vec<R> {
+    pub(super) fn read(&self) -> Vec<R> {
         let Some(read) = self.0.get() else { return Vec::new() };
         catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
     }
@@ -162,6 +162,6 @@ fn upstream(engine: &EngineReadings) -> KeyValue {
     KeyValue::new(attr::UPSTREAM, engine.upstream.to_string())
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

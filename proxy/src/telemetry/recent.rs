@@ -132,6 +132,19 @@ pub struct Totals {
     pub removed_by_action: BTreeMap<String, u64>,
     /// Tokens of tools' outputs that were removed, by tool, shadow mode left out.
     pub removed_by_tool: BTreeMap<String, u64>,
+    /// How far our counts were from what models reported, by upstream.
+    pub drift_by_upstream: BTreeMap<String, Drift>,
+}
+
+/// Prompts that were counted here and by the model, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// Requests.
+    pub requests: u64,
+    /// Tokens of their prompts as counted here.
+    pub counted_tokens: u64,
+    /// Tokens of the same prompts as the model reported them.
+    pub reported_tokens: u64,
 }
 
 impl RequestSummary {
@@ -176,6 +189,12 @@ impl Totals {
         self.requests += 1;
         *self.by_outcome.entry(record.outcome.as_str()).or_default() += 1;
         self.tokens_cached += record.chat.as_ref().and_then(|facts| facts.cached_tokens).unwrap_or_default();
+        if let (Some((counted, reported)), Some(route)) = (record.compared(), &record.route) {
+            let drift = self.drift_by_upstream.entry(route.upstream.to_string()).or_default();
+            drift.requests += 1;
+            drift.counted_tokens += counted;
+            drift.reported_tokens += reported;
+        }
         let sent =
             record.context.as_ref().filter(|facts| record.outcome != Outcome::Rejected && !refused(facts));
         let Some(facts) = sent else { return };

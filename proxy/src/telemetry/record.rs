@@ -61,9 +61,14 @@ impl RequestRecord {
     /// Only where both are known; 1 is exact.
     #[must_use]
     pub fn drift(&self) -> Option<f64> {
+        self.compared().map(|(counted, reported)| to_f64(counted) / to_f64(reported))
+    }
+
+    /// The prompt's tokens as counted here and as the model reported them, where both are known.
+    pub(super) fn compared(&self) -> Option<(u64, u64)> {
         let counted = self.context.as_ref().map(PolicyFacts::sent).filter(|&tokens| tokens > 0)?;
         let reported = self.chat.as_ref()?.input_tokens.filter(|&tokens| tokens > 0)?;
-        Some(to_f64(counted) / to_f64(reported))
+        Some((counted, reported))
     }
 }
 
@@ -73,7 +78,7 @@ pub(super) fn to_f64(count: u64) -> f64 {
 }
 
 /// What the configuration chose for a request. All are configured names, so each may be a metric label.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteFacts {
     /// The route's name.
     pub route: Arc<str>,
@@ -237,6 +242,10 @@ pub struct ChatFacts {
     pub kv: Option<KvFacts>,
     /// Memory around the call, on the embedded engine.
     pub memory: Option<MemoryFacts>,
+    /// Host and port of the server that was asked last.
+    pub server: Option<(String, u16)>,
+    /// How often servers were asked; 0 where none was.
+    pub attempts: u64,
     /// Error code where the call failed.
     pub error: Option<&'static str>,
 }

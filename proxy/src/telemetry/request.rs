@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use http::HeaderMap;
-use opentelemetry::KeyValue;
 use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind};
+use opentelemetry::{KeyValue, StringValue};
 
 use super::chat::{ChatRequest, ChatSpan};
 use super::names::{attr, span};
@@ -203,7 +203,7 @@ fn server_span(shared: &Shared, incoming: &Incoming<'_>) -> Live {
     live
 }
 
-fn head_attributes(incoming: &Incoming<'_>) -> Vec<KeyValue> {
+fn head_attributes(incoming: &Incoming<'_>) -> impl Iterator<Item = KeyValue> {
     let agent = incoming.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
     [
         Some(KeyValue::new(attr::REQUEST_ID, incoming.id.clone())),
@@ -216,10 +216,9 @@ fn head_attributes(incoming: &Incoming<'_>) -> Vec<KeyValue> {
     ]
     .into_iter()
     .flatten()
-    .collect()
 }
 
-fn request_attributes(record: &RequestRecord) -> Vec<KeyValue> {
+fn request_attributes(record: &RequestRecord) -> impl Iterator<Item = KeyValue> {
     let route = record.route.as_ref();
     [
         Some(KeyValue::new(attr::OUTCOME, record.outcome.as_str())),
@@ -227,15 +226,14 @@ fn request_attributes(record: &RequestRecord) -> Vec<KeyValue> {
         known(attr::ERROR_TYPE, record.error),
         known(attr::DIALECT, record.dialect),
         known(attr::UNGOVERNED, record.ungoverned),
-        known(attr::ROUTE, route.map(|facts| facts.route.to_string())),
-        known(attr::POLICY, route.map(|facts| facts.policy.to_string())),
+        known(attr::ROUTE, route.map(|facts| StringValue::from(facts.route.clone()))),
+        known(attr::POLICY, route.map(|facts| StringValue::from(facts.policy.clone()))),
         known(attr::MODE, route.map(|facts| facts.mode)),
-        known(attr::UPSTREAM, route.map(|facts| facts.upstream.to_string())),
-        known(attr::MODEL, route.map(|facts| facts.model.to_string())),
+        known(attr::UPSTREAM, route.map(|facts| StringValue::from(facts.upstream.clone()))),
+        known(attr::MODEL, route.map(|facts| StringValue::from(facts.model.clone()))),
     ]
     .into_iter()
     .flatten()
-    .collect()
 }
 
 /// Methods of the standard by their name; all else is `_OTHER`, so that clients cannot make labels.

@@ -9,6 +9,9 @@ use opentelemetry::trace::{
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
+/// Attributes that most spans have at most. glibc tidies its heap up at each request of 1 KiB or more; these are below.
+const TYPICAL: usize = 16;
+
 /// A span, to be linked to from elsewhere. Opaque: nobody else can make one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpanRef(pub(super) SpanContext);
@@ -21,10 +24,11 @@ pub(super) struct Live {
 
 impl Live {
     /// A span under `parent`, which may be the caller's, invalid (a new trace), or one of ours.
-    pub(super) fn start(tracer: Option<&SdkTracer>, builder: SpanBuilder, parent: &SpanContext) -> Self {
+    pub(super) fn start(tracer: Option<&SdkTracer>, mut builder: SpanBuilder, parent: &SpanContext) -> Self {
         let Some(tracer) = tracer else {
             return Self { on: None, context: parent.clone() };
         };
+        builder.attributes.get_or_insert_with(|| Vec::with_capacity(TYPICAL));
         // An invalid parent would count as one that was not sampled: a new trace has none.
         let mut outer = Context::new();
         if parent.is_valid() {
@@ -69,9 +73,9 @@ impl Live {
     }
 
     /// Writes attributes; `attributes` is not called where nobody would read them.
-    pub(super) fn set(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>) {
+    pub(super) fn set<A: IntoIterator<Item = KeyValue>>(&mut self, attributes: impl FnOnce() -> A) {
         if let Some(span) = self.recording() {
-            span.set_attributes(attributes());
+            attributes().into_iter().for_each(|attribute| span.set_attribute(attribute));
         }
     }
 

@@ -5,6 +5,7 @@
 //! Rows of unequal lengths share a run where their positions are an input and the padding before the shorter ones is
 //! small; else each runs by itself.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ort::session::{IoBinding, RunOptions};
@@ -49,6 +50,10 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    fn range(&self) -> Range<usize> {
+        self.first..self.first + self.pasts.len()
+    }
+
     fn widest(&self) -> usize {
         self.pasts.iter().copied().max().unwrap_or(0)
     }
@@ -120,6 +125,9 @@ impl Growing {
         });
         self.binding = Some(binding);
         ran.map_err(|e| failed(&e))?;
+        if !shrink {
+            self.base.states.advance(&rows.range());
+        }
         self.scatter(to, rows)?;
         let held = rows.pasts.iter().map(|past| past + rows.tokens).collect();
         self.last = Some(Last { side: to, first: rows.first, held });
@@ -147,6 +155,7 @@ impl Growing {
         }
         base.bind_inputs(binding, (count, rows.tokens), past + rows.tokens)?;
         base.bind_wanted(binding)?;
+        base.states.bind(binding, (&base.names, &base.host), &rows.range())?;
         let logits = if base.names.last_only { 1 } else { rows.tokens };
         let bytes = count * logits * base.vocab * base.logits_type.bytes();
         let dims = [count as i64, logits as i64, base.vocab as i64];
@@ -166,6 +175,13 @@ impl Growing {
 
 impl Session for Growing {
     fn prefill(&mut self, row: usize, past: usize, tokens: &[u32]) -> Result<(), RunError> {
+        if self.base.whole && past > 0 && tokens.len() > 1 {
+            let mut each = (past..).zip(tokens);
+            return each.try_for_each(|(past, token)| self.prefill(row, past, &[*token]));
+        }
+        if past == 0 {
+            self.base.states.clear(row);
+        }
         self.base.buffers.prefill(past, tokens, self.base.names.last_only);
         self.run(Rows { first: row, pasts: &[past], tokens: tokens.len(), logits: 0 }, false)
     }
@@ -221,6 +237,18 @@ impl Session for Growing {
         }
         self.scratch.release();
         Ok(())
+    }
+
+    fn rewinds(&self) -> bool {
+        self.base.rewinds()
+    }
+
+    fn survives(&self) -> bool {
+        self.base.survives()
+    }
+
+    fn whole(&self) -> bool {
+        self.base.whole
     }
 
     fn chunk(&self) -> usize {

@@ -118,6 +118,7 @@ impl Loaded {
             host: memory_info(None).map_err(|e| refused(e.to_string()))?,
             shape,
             chunk: buffers::chunk(model, context),
+            whole: model.wiring.whole,
             rebind: self.cuda.is_some(),
         })
     }

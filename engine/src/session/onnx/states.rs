@@ -1,5 +1,6 @@
-//! States of layers that keep no keys and values: of each row, what holds after its last token. A run reads them and
-//! writes those after it elsewhere, so that one which fails or is ended leaves them as they were.
+//! What layers carry from token to token in a constant size: of each row, what holds after its last token. Of states a
+//! run writes those after it elsewhere, so that one which fails or is ended leaves them as they were; windows of keys
+//! and values it changes in place.
 
 use std::ops::Range;
 
@@ -9,23 +10,23 @@ use ort::session::IoBinding;
 
 use super::value::{bind_input, bind_output, borrow, element};
 use crate::cache::{StoreError, reserve};
-use crate::model::{Element, Model};
+use crate::model::{Element, Model, State};
 use crate::session::names::Names;
 
 /// The states of all rows.
 pub(super) struct States {
     layers: Vec<Layer>,
-    element: Element,
 }
 
 /// One layer's, `[rows, dims..]`.
 struct Layer {
     dims: Vec<usize>,
+    element: Element,
     /// Bytes of a row.
     row: usize,
     now: MmapMut,
-    /// What the last run wrote.
-    after: MmapMut,
+    /// What the last run wrote; none where it wrote in place.
+    after: Option<MmapMut>,
 }
 
 impl Layer {
@@ -36,13 +37,13 @@ impl Layer {
 
 impl States {
     pub(super) fn new(model: &Model, rows: usize) -> Result<Self, StoreError> {
-        let element = model.kv_type;
-        let layer = |state: &crate::model::State| {
-            let row = state.numbers() * element.bytes();
-            let dims = state.dims.clone();
-            Ok(Layer { dims, row, now: reserve(rows * row)?, after: reserve(rows * row)? })
+        let layer = |state: &State| {
+            let row = state.bytes();
+            let after = if state.in_place { None } else { Some(reserve(rows * row)?) };
+            let (dims, element) = (state.dims.clone(), state.element);
+            Ok(Layer { dims, element, row, now: reserve(rows * row)?, after })
         };
-        Ok(Self { layers: model.wiring.states.iter().map(layer).collect::<Result<_, _>>()?, element })
+        Ok(Self { layers: model.wiring.states.iter().map(layer).collect::<Result<_, _>>()? })
     }
 
     /// Whether there are none.
@@ -50,9 +51,15 @@ impl States {
         self.layers.is_empty()
     }
 
+    /// Whether a run changes some of them in place.
+    pub(super) fn in_place(&self) -> bool {
+        self.layers.iter().any(|layer| layer.after.is_none())
+    }
+
     /// Bytes of all states.
     pub(super) fn bytes(&self) -> u64 {
-        self.layers.iter().map(|layer| (layer.now.len() + layer.after.len()) as u64).sum()
+        let after = |layer: &Layer| layer.after.as_ref().map_or(0, |after| after.len());
+        self.layers.iter().map(|layer| (layer.now.len() + after(layer)) as u64).sum()
     }
 
     /// Binds these rows.
@@ -67,10 +74,10 @@ impl States {
             let dims: Vec<_> = std::iter::once(rows.len() as i64).chain(sizes).collect();
             let value = |from: &MmapMut| {
                 let address = from[layer.range(rows)].as_ptr().cast_mut().cast();
-                borrow(memory, (address, rows.len() * layer.row), &dims, element(self.element))
+                borrow(memory, (address, rows.len() * layer.row), &dims, element(layer.element))
             };
             bind_input(binding, past, &value(&layer.now)?)?;
-            bind_output(binding, present, &value(&layer.after)?)?;
+            bind_output(binding, present, &value(layer.after.as_ref().unwrap_or(&layer.now))?)?;
         }
         Ok(())
     }
@@ -79,13 +86,15 @@ impl States {
     pub(super) fn advance(&mut self, rows: &Range<usize>) {
         for layer in &mut self.layers {
             let range = layer.range(rows);
-            layer.now[range.clone()].copy_from_slice(&layer.after[range]);
+            if let Some(after) = &layer.after {
+                layer.now[range.clone()].copy_from_slice(&after[range]);
+            }
         }
     }
 
-    /// A row begins anew.
+    /// A row begins anew. What a window held is not read again.
     pub(super) fn clear(&mut self, row: usize) {
-        for layer in &mut self.layers {
+        for layer in self.layers.iter_mut().filter(|layer| layer.after.is_some()) {
             let range = layer.range(&(row..row + 1));
             layer.now[range].fill(0);
         }

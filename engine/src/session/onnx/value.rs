@@ -25,6 +25,9 @@ pub(super) fn element(element: Element) -> TensorElementType {
     match element {
         Element::F32 => TensorElementType::Float32,
         Element::F16 => TensorElementType::Float16,
+        Element::I8 => TensorElementType::Int8,
+        Element::I4x2 => TensorElementType::Uint8,
+        Element::F8 => TensorElementType::Float8E4M3FN,
     }
 }
 

@@ -49,6 +49,12 @@ impl TemplateMessage {
     pub(super) fn new(message: &serde_json::Value) -> Self {
         Self(Value::from(Serde(message)))
     }
+
+    /// A field as text: text itself, anything else as JSON. `None` for one that is not there or null.
+    pub(super) fn written(&self, name: &str) -> Option<String> {
+        let field = self.0.get_attr(name).ok().filter(|field| !field.is_undefined() && !field.is_none())?;
+        field.as_str().map(str::to_owned).or_else(|| serde_json::to_string(&field).ok())
+    }
 }
 
 /// The chat templates of a model folder.

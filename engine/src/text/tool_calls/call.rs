@@ -1,6 +1,7 @@
-//! One call: `{"name": "..", "arguments": {..}}`.
+//! One call as an object: `{"name": "..", "arguments": {..}}`.
 
 use super::Piece;
+use super::forms::Known;
 use super::json::{Invalid, JsonScan, State};
 use super::unescape::Unescape;
 
@@ -8,6 +9,10 @@ use super::unescape::Unescape;
 #[derive(Debug)]
 pub(super) struct Call {
     index: usize,
+    /// Names of the member that holds the arguments.
+    members: &'static [&'static str],
+    /// The functions that may be called.
+    known: Known,
     scan: JsonScan,
     /// Everything read, until the call has started.
     raw: String,
@@ -38,9 +43,11 @@ enum Member {
 }
 
 impl Call {
-    pub(super) fn new(index: usize) -> Self {
+    pub(super) fn new(index: usize, members: &'static [&'static str], known: Known) -> Self {
         Self {
             index,
+            members,
+            known,
             scan: JsonScan::new(),
             raw: String::new(),
             started: false,
@@ -116,20 +123,22 @@ impl Call {
     /// The first character of a member's value.
     fn begin_member(&mut self, c: char, out: &mut Vec<Piece>) -> Result<(), Invalid> {
         let key: String = serde_json::from_str(&self.key).map_err(|_| Invalid)?;
+        let arguments = self.members.contains(&key.as_str());
         match (key.as_str(), c) {
             ("name", '"') if self.name.is_none() => self.member = Member::Name(c.to_string()),
-            ("arguments", _) if self.has_arguments => return Err(Invalid),
-            ("arguments", '{') => {
+            (_, _) if arguments && self.has_arguments => return Err(Invalid),
+            (_, '{') if arguments => {
                 self.member = Member::Object;
                 self.arguments_begin(out);
                 self.fragment("{", out);
             }
-            ("arguments", '"') => {
+            (_, '"') if arguments => {
                 self.member = Member::Text(Unescape::default());
                 self.arguments_begin(out);
             }
-            ("arguments", 'n') => self.member = Member::Null,
-            ("name" | "arguments", _) => return Err(Invalid),
+            (_, 'n') if arguments => self.member = Member::Null,
+            ("name", _) => return Err(Invalid),
+            _ if arguments => return Err(Invalid),
             _ => {
                 self.has_others = true;
                 self.member = Member::Other;
@@ -154,7 +163,7 @@ impl Call {
         match std::mem::replace(&mut self.member, Member::None) {
             Member::Name(written) => {
                 let name: String = serde_json::from_str(&written).map_err(|_| Invalid)?;
-                if name.is_empty() {
+                if name.is_empty() || !self.known.has(&name) {
                     return Err(Invalid);
                 }
                 self.name = Some(name);

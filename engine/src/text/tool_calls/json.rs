@@ -1,7 +1,7 @@
 //! A JSON value checked character by character.
 
 /// Deepest nesting taken; `serde_json` and most clients stop there too.
-const DEPTH: usize = 128;
+pub(super) const DEPTH: usize = 128;
 
 /// The text so far cannot be the beginning of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

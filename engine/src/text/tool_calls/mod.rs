@@ -1,53 +1,25 @@
 //! Tool calls in a model's answer.
 //!
-//! Hermes and Qwen models write `<tool_call>`, a JSON object with `name` and `arguments`, `</tool_call>`. The parser
-//! follows such an answer as it comes: text stays text, a call is announced as soon as its name is known, and its
-//! arguments are passed on while they are written. What looks like a call and is none comes back as text.
+//! Each family of models writes calls in a form of its own ([`ToolCallFormat`]). The parser follows such an answer as
+//! it comes: text stays text, a call is announced as soon as its name is known, and its arguments are passed on while
+//! they are written. What looks like a call and is none comes back as text.
 
+mod forms;
+mod detect;
 mod call;
+mod objects;
+mod framed;
+mod pythonic;
+mod literal;
+mod body;
 mod json;
 mod unescape;
 
-use call::Call;
-use serde_json::json;
+use body::{Body, Step};
+use forms::{Form, Known};
 
-use crate::text::template::Templates;
-use crate::text::wire::{probe_call, probe_prompt, probe_tools};
-
-const OPENING: &str = "<tool_call>";
-const CLOSING: &str = "</tool_call>";
-
-/// How a model writes tool calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ToolCallFormat {
-    /// JSON objects between `<tool_call>` and `</tool_call>`.
-    Hermes,
-}
-
-impl ToolCallFormat {
-    /// A parser for one answer. Use it only where the request offers tools.
-    pub fn parser(self) -> ToolCallParser {
-        ToolCallParser::default()
-    }
-
-    /// The marks that must stay visible when tokens become text.
-    pub(super) fn marks(self) -> [&'static str; 2] {
-        [OPENING, CLOSING]
-    }
-}
-
-/// The format in which the template writes calls of earlier turns: the model was trained to write the same.
-pub(super) fn detect(templates: &Templates) -> Option<ToolCallFormat> {
-    let conversation = probe_call(&json!({"k": "v"}));
-    let tools = probe_tools();
-    let prompt = probe_prompt(conversation.as_array()?, Some(&tools));
-    let mut parser = ToolCallFormat::Hermes.parser();
-    let mut pieces = parser.push(&templates.render(&prompt).ok()?);
-    pieces.extend(parser.finish());
-    let called = pieces.iter().any(|piece| matches!(piece, Piece::CallEnd { .. }));
-    called.then_some(ToolCallFormat::Hermes)
-}
+pub(super) use detect::detect;
+pub use forms::ToolCallFormat;
 
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,24 +54,29 @@ pub enum Piece {
 ///
 /// However the answer is cut, the pieces are the same up to where texts and fragments are divided. Line breaks and
 /// spaces that only separate calls are layout and not returned; everything else in the answer is in the pieces, save
-/// members of a call besides `name` and `arguments`.
+/// members of a call besides its name and its arguments.
 #[derive(Debug)]
 pub struct ToolCallParser {
+    form: &'static Form,
+    /// The functions that a call without a mark may name.
+    known: Known,
     state: State,
     calls: usize,
     /// Nothing but layout since the beginning or since the last call.
     quiet: bool,
+    /// Nothing but white space since the beginning: a call may come without a mark.
+    fresh: bool,
     out: Vec<Piece>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Text; `held` is white space and what may be the beginning of `<tool_call>`.
+    /// Text; `held` is white space and what may be the beginning of a mark.
     Text { held: String },
-    /// Behind `<tool_call>`; `before` is the white space in front of it.
-    Call { before: String, call: Box<Call> },
-    /// Behind the object of a call; `held` may be the beginning of `</tool_call>`.
-    Closing { held: String },
+    /// Behind `mark`, which is empty for a call without one; `before` is the white space in front of it.
+    Call { before: String, mark: &'static str, body: Box<Body> },
+    /// Behind the calls of a mark; `held` may be the beginning of one of the closing marks from `from` on.
+    Closing { held: String, from: usize },
 }
 
 impl Default for State {
@@ -108,13 +85,12 @@ impl Default for State {
     }
 }
 
-impl Default for ToolCallParser {
-    fn default() -> Self {
-        Self { state: State::default(), calls: 0, quiet: true, out: Vec::new() }
-    }
-}
-
 impl ToolCallParser {
+    fn new(form: &'static Form, known: Known) -> Self {
+        let state = State::default();
+        Self { form, known, state, calls: 0, quiet: true, fresh: true, out: Vec::new() }
+    }
+
     /// Adds a chunk of the answer; returns what is certain by now.
     pub fn push(&mut self, text: &str) -> Vec<Piece> {
         self.feed(text.to_owned());
@@ -125,16 +101,14 @@ impl ToolCallParser {
     pub fn finish(&mut self) -> Vec<Piece> {
         loop {
             match std::mem::take(&mut self.state) {
-                State::Call { before, call } if !call.started() => {
-                    let again = self.no_call(&before, *call);
+                State::Call { body, .. } if body.open() => break,
+                State::Call { before, mark, body } if !body.called() => {
+                    let again = self.no_call(&before, mark, *body);
                     self.feed(again);
                 }
-                State::Call { .. } => break,
-                State::Text { held } | State::Closing { held } => {
-                    let layout = self.calls > 0 && self.quiet && held.trim_start().is_empty();
-                    if !layout {
-                        self.text(&held);
-                    }
+                State::Call { body, .. } => self.rest(&body.into_raw()),
+                State::Text { held } | State::Closing { held, .. } => {
+                    self.rest(&held);
                     break;
                 }
             }
@@ -142,7 +116,15 @@ impl ToolCallParser {
         std::mem::take(&mut self.out)
     }
 
-    /// Follows `text`; what turns out to be no call is read again from behind its `<tool_call>`.
+    /// The end of the answer, as text unless it is layout.
+    fn rest(&mut self, held: &str) {
+        let layout = self.calls > 0 && self.quiet && held.trim_start().is_empty();
+        if !layout {
+            self.text(held);
+        }
+    }
+
+    /// Follows `text`; what turns out to be no call is read again from behind its mark.
     fn feed(&mut self, text: String) {
         let mut unread = vec![text];
         while let Some(text) = unread.pop() {
@@ -160,41 +142,47 @@ impl ToolCallParser {
     fn step(&mut self, c: char) -> Option<String> {
         match std::mem::take(&mut self.state) {
             State::Text { held } => self.in_text(held, c),
-            State::Call { before, call } => self.in_call(before, call, c),
-            State::Closing { held } => self.in_closing(held, c),
+            State::Call { before, mark, body } => self.in_call(before, mark, body, c),
+            State::Closing { held, from } => self.in_closing(held, from, c),
         }
     }
 
     fn in_text(&mut self, mut held: String, c: char) -> Option<String> {
-        if held.is_empty() && c != '<' && !c.is_whitespace() {
-            self.text(c.encode_utf8(&mut [0; 4]));
-            self.state = State::Text { held };
-            return None;
+        if self.fresh && self.form.bare.contains(&c) && held.trim_start().is_empty() {
+            let body = Box::new(Body::new(self.form, self.calls, self.known.clone()));
+            return self.in_call(held, "", body, c);
         }
         held.push(c);
-        let mark = held.trim_start();
-        if mark == OPENING {
-            held.truncate(held.len() - OPENING.len());
-            self.state = State::Call { before: held, call: Box::new(Call::new(self.calls)) };
-            return None;
+        loop {
+            let mark = held.trim_start();
+            if let Some(whole) = self.form.opening.iter().find(|opening| mark == **opening) {
+                held.truncate(held.len() - whole.len());
+                let body = Box::new(Body::new(self.form, self.calls, Known::any()));
+                self.state = State::Call { before: held, mark: whole, body };
+                return None;
+            }
+            let begins = self.form.opening.iter().any(|opening| opening.starts_with(mark));
+            let Some(first) = mark.chars().next().filter(|_| !begins) else {
+                self.state = State::Text { held };
+                return None;
+            };
+            // The first character begins no mark; those behind it may.
+            let text: String = held.drain(..held.len() - mark.len() + first.len_utf8()).collect();
+            self.text(&text);
         }
-        if OPENING.starts_with(mark) {
-            self.state = State::Text { held };
-            return None;
-        }
-        // The mark holds `<` and white space nowhere but at its beginning: only `c` itself may begin anew.
-        held.pop();
-        self.text(&held);
-        held.clear();
-        self.in_text(held, c)
     }
 
-    fn in_call(&mut self, before: String, mut call: Box<Call>, c: char) -> Option<String> {
-        let (was_started, mut pieces) = (call.started(), Vec::new());
-        let pushed = call.push(c, &mut pieces);
-        if call.started() && !was_started {
-            self.calls += 1;
-            // One line break belongs to the call: templates write it in front of `<tool_call>`.
+    fn in_call(
+        &mut self,
+        before: String,
+        mark: &'static str,
+        mut body: Box<Body>,
+        c: char,
+    ) -> Option<String> {
+        let (was_called, mut pieces) = (body.called(), Vec::new());
+        let pushed = body.push(c, &mut pieces);
+        if body.called() && !was_called {
+            // One line break belongs to the call: templates write it in front of the mark.
             let text = if self.quiet { "" } else { before.strip_suffix('\n').unwrap_or(&before) };
             self.text(text);
         }
@@ -202,17 +190,15 @@ impl ToolCallParser {
             self.piece(piece);
         }
         match pushed {
-            Ok(false) => self.state = State::Call { before, call },
-            Ok(true) => {
-                self.quiet = true;
-                self.state = State::Closing { held: String::new() };
-            }
-            Err(_) if call.started() => {
+            Ok(Step::More) => self.state = State::Call { before, mark, body },
+            Ok(Step::Done) => self.state = State::Closing { held: String::new(), from: 0 },
+            Err(_) if body.open() => {
                 self.quiet = false;
                 return self.in_text(String::new(), c);
             }
             Err(_) => {
-                let mut again = self.no_call(&before, *call);
+                let mut again =
+                    if body.called() { body.into_raw() } else { self.no_call(&before, mark, *body) };
                 again.push(c);
                 return Some(again);
             }
@@ -220,35 +206,50 @@ impl ToolCallParser {
         None
     }
 
-    fn in_closing(&mut self, mut held: String, c: char) -> Option<String> {
+    fn in_closing(&mut self, mut held: String, from: usize, c: char) -> Option<String> {
         held.push(c);
         let mark = held.trim_start();
-        if mark == CLOSING {
+        let closing = &self.form.closing[from..];
+        if let Some(at) = closing.iter().position(|closing| mark == *closing) {
+            let from = from + at + 1;
+            if from < self.form.closing.len() {
+                self.state = State::Closing { held: String::new(), from };
+            }
             return None;
         }
-        if CLOSING.starts_with(mark) {
-            self.state = State::Closing { held };
+        if closing.iter().any(|closing| closing.starts_with(mark)) {
+            self.state = State::Closing { held, from };
             return None;
         }
         Some(held)
     }
 
     /// Gives back the mark of a call that is none; returns what followed the mark.
-    fn no_call(&mut self, before: &str, call: Call) -> String {
+    fn no_call(&mut self, before: &str, mark: &str, body: Body) -> String {
         self.text(before);
-        self.text(OPENING);
-        call.into_raw()
+        self.text(mark);
+        self.fresh = false;
+        body.into_raw()
     }
 
     fn text(&mut self, text: &str) {
         if !text.is_empty() {
             self.quiet = false;
+            self.fresh &= text.trim_start().is_empty();
             self.piece(Piece::Text(text.to_owned()));
         }
     }
 
     /// Adds a piece, joined to the last one where both are the same text.
     fn piece(&mut self, piece: Piece) {
+        match &piece {
+            Piece::CallStart { .. } => {
+                self.calls += 1;
+                self.fresh = false;
+            }
+            Piece::CallEnd { .. } => self.quiet = true,
+            _ => {}
+        }
         match (self.out.last_mut(), piece) {
             (Some(Piece::Text(last)), Piece::Text(text)) => last.push_str(&text),
             (
@@ -263,3 +264,9 @@ impl ToolCallParser {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "families_tests.rs"]
+mod families_tests;
+#[cfg(test)]
+#[path = "properties_tests.rs"]
+mod properties_tests;

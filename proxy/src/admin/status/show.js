@@ -49,6 +49,12 @@ function slots(engine) {
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Slots and queue" }, element("h3", {}, "Slots and queue"), table);
 }
 
+function sharing(shared) {
+  if (shared.mode !== "shared") return "none: " + (shared.reason || "prefixes are copied");
+  const copied = shared.copied_for_want_of_maps ? ", " + count(shared.copied_for_want_of_maps) + " copied for want of maps" : "";
+  return count(shared.segments) + ", " + bytes(shared.bytes) + copied;
+}
+
 function conversation(slot) {
   if (!known(slot.conversation)) return "–";
   const turns = slot.turns === 1 ? ", first turn" : ", turn " + count(slot.turns);
@@ -56,17 +62,17 @@ function conversation(slot) {
     element("code", {}, "…" + slot.conversation.slice(-8)), turns);
 }
 
-function showUpstreams(upstreams) {
+function showUpstreams(upstreams, drift) {
   const made = Object.entries(upstreams).map(([name, engine], index) => {
     const id = "upstream-" + index;
     const title = element("h2", { id }, "Upstream " + name);
     if (engine.kind !== "engine") {
-      return element("section", { "aria-labelledby": id }, title, element("p", { class: "soft" }, "A server over HTTP."));
+      return element("section", { "aria-labelledby": id }, title, ...server(engine, drift[name]));
     }
     const facts = element("dl", {},
       fact("Model", engine.model), fact("Device", engine.device), fact("Provider", engine.provider),
       fact("Context", count(engine.context_tokens) + " tokens"), fact("KV of a token", bytes(engine.kv_bytes_per_token)),
-      fact("Queue", count(engine.queued)));
+      fact("Queue", count(engine.queued)), fact("Shared prefixes", sharing(engine.kv_sharing)));
     const why = known(engine.device_reason) ? [element("p", { class: "soft" }, "Why this device: " + engine.device_reason)] : [];
     return element("section", { "aria-labelledby": id }, title, facts, ...why,
       element("div", { class: "columns" }, memory(engine, name), slots(engine)));
@@ -86,7 +92,7 @@ function show(state, ready) {
   speak("connection", "");
   showHead(state, ready);
   showTotals(state.totals);
-  showUpstreams(state.upstreams);
+  showUpstreams(state.upstreams, state.totals.drift_by_upstream);
   showRunning(state.running);
   showRoutes(state.routes);
   showRequests(state.requests, state.trace_url);

@@ -6,7 +6,7 @@ use plimsoll_engine::KeepAlive;
 
 use super::super::path::Path;
 use super::super::raw;
-use super::super::scalar::{Amount, Lifetime, OrAuto};
+use super::super::scalar::{Amount, Lifetime, OrAuto, TokensOrAuto};
 use super::super::valid::{Device, EngineContext, EngineUpstream, Memory, ModelPaths};
 use super::Check;
 
@@ -123,15 +123,23 @@ impl Check<'_> {
     }
 
     fn context(&mut self, at: Path, raw: &raw::Engine) -> Option<EngineContext> {
-        match raw.context.tokens() {
-            Some(OrAuto::Auto) => Some(EngineContext::Auto),
-            Some(OrAuto::Given(tokens)) if tokens >= LEAST_CONTEXT => Some(EngineContext::Tokens(tokens)),
+        Some(match self.tokens_or_auto(at, &raw.context)? {
+            OrAuto::Auto => EngineContext::Auto,
+            OrAuto::Given(tokens) => EngineContext::Tokens(tokens),
+        })
+    }
+
+    /// A window, or `auto`.
+    pub(super) fn tokens_or_auto(&mut self, at: Path, raw: &TokensOrAuto) -> Option<OrAuto<u32>> {
+        match raw.tokens() {
+            Some(OrAuto::Auto) => Some(OrAuto::Auto),
+            Some(OrAuto::Given(tokens)) if tokens >= LEAST_CONTEXT => Some(OrAuto::Given(tokens)),
             Some(OrAuto::Given(tokens)) => {
                 self.fault(at, format!("must be at least {LEAST_CONTEXT} tokens, got {tokens}"), "");
                 None
             }
             None => {
-                let message = format!("`{}` is not a number of tokens", raw.context.0);
+                let message = format!("`{}` is not a number of tokens", raw.0);
                 self.fault(at, message, "`auto`, or a whole number such as 4096");
                 None
             }

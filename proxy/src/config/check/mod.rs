@@ -2,6 +2,7 @@
 
 mod listen;
 mod upstreams;
+mod servers;
 mod engine;
 mod routes;
 mod policies;

@@ -95,7 +95,7 @@ impl Check<'_> {
             let message = format!("upstream `{}` is an engine, which reads nothing but JSON", route.upstream);
             self.fault(at.key("on_unparsable"), message, "`reject`");
         }
-        if upstream.url.is_some() && route.any_model {
+        if upstream.is_server() && route.any_model {
             let message =
                 format!("has no effect: the server of upstream `{}` judges model ids itself", route.upstream);
             self.findings.warn(Fault::new(at.key("any_model"), message));
@@ -119,7 +119,7 @@ impl Check<'_> {
     ) {
         let acts =
             route.mode != Mode::Off && policies.get(&route.policy).is_some_and(|steps| !steps.is_empty());
-        if acts && upstream.url.is_some() && upstream.context.is_none() && route.window.is_none() {
+        if acts && upstream.is_server() && upstream.context.is_none() && route.window.is_none() {
             self.fault(
                 Path::of(&["upstreams", &route.upstream, "context"]),
                 format!("is missing: policy `{}` of route `{}` needs the window", route.policy, route.name),
@@ -142,7 +142,7 @@ impl Check<'_> {
             _ => None,
         });
         match summarize.map(|params| (&params.with, &params.model)) {
-            Some((Summariser::Engine, _)) if upstream.url.is_some() => {
+            Some((Summariser::Engine, _)) if upstream.is_server() => {
                 let message = format!(
                     "policy `{}` summarises with `engine`, and upstream `{}` is a server",
                     route.policy, route.upstream
@@ -173,7 +173,9 @@ impl Check<'_> {
     }
 
     fn is_server(&self, upstream: &str) -> bool {
-        self.tree.pointer(&format!("/upstreams/{upstream}/url")).is_some_and(serde_json::Value::is_string)
+        let given = |key: &str| self.tree.pointer(&format!("/upstreams/{upstream}/{key}"));
+        given("url").is_some_and(serde_json::Value::is_string)
+            || given("urls").is_some_and(serde_json::Value::is_array)
     }
 
     fn route(&mut self, at: &Path, raw: &raw::Route) -> Option<Route> {

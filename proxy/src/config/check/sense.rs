@@ -56,9 +56,9 @@ impl Check<'_> {
 }
 
 fn context(upstream: &raw::Upstream) -> Option<u32> {
-    match upstream.engine.as_ref().map(|engine| engine.context.tokens()) {
-        Some(Some(OrAuto::Given(tokens))) => Some(tokens),
-        Some(_) => None,
-        None => upstream.context,
+    let engine = upstream.engine.as_ref().map(|engine| &engine.context);
+    match engine.or(upstream.context.as_ref())?.tokens() {
+        Some(OrAuto::Given(tokens)) => Some(tokens),
+        _ => None,
     }
 }

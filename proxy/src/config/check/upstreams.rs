@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::super::path::Path;
 use super::super::raw;
 use super::super::secret::Secret;
-use super::super::valid::{HttpUpstream, Timeouts, Upstream};
+use super::super::valid::Upstream;
 use super::Check;
 
 impl Check<'_> {
@@ -24,19 +24,21 @@ impl Check<'_> {
     }
 
     fn upstream(&mut self, at: &Path, name: &str, raw: &raw::Upstream) -> Option<Upstream> {
-        match (&raw.engine, &raw.url) {
-            (Some(engine), None) => {
+        match (&raw.engine, raw.is_server()) {
+            (Some(engine), false) => {
                 self.no_http_options(at, raw);
                 self.engine(&at.key("engine"), name, engine).map(Upstream::Engine)
             }
-            (None, Some(url)) => self.http(at, url, raw).map(Upstream::Http),
-            (Some(_), Some(_)) => {
-                self.fault(at.clone(), "has both `engine` and `url`", "make them two upstreams");
+            (None, true) => self.http(at, raw).map(|server| Upstream::Http(Box::new(server))),
+            (Some(_), true) => {
+                let given = if raw.url.is_some() { "url" } else { "urls" };
+                let message = format!("has both `engine` and `{given}`");
+                self.fault(at.clone(), message, "make them two upstreams");
                 None
             }
             // A misspelled key has been named already.
-            (None, None) if self.findings.touch(at) => None,
-            (None, None) => {
+            (None, false) if self.findings.touch(at) => None,
+            (None, false) => {
                 let hint = "`engine: {model: FOLDER}` runs a model here, `url: http://HOST:PORT` forwards to a server";
                 self.fault(at.clone(), "has neither `engine` nor `url`", hint);
                 None
@@ -46,12 +48,20 @@ impl Check<'_> {
 
     fn no_http_options(&mut self, at: &Path, raw: &raw::Upstream) {
         let given = [
+            ("affinity", raw.affinity.is_some()),
+            ("max_load", raw.max_load.is_some()),
+            ("http", raw.http.is_some()),
+            ("retries", raw.retries.is_some()),
+            ("ejection", raw.ejection.is_some()),
+            ("health", raw.health.is_some()),
+            ("context_fallback", raw.context_fallback.is_some()),
             ("dialect", raw.dialect.is_some()),
             ("api_key", raw.api_key.is_some()),
             ("tokenizer", raw.tokenizer.is_some()),
             ("context", raw.context.is_some()),
             ("timeouts", raw.timeouts.is_some()),
             ("ask_usage", raw.ask_usage.is_some()),
+            ("keepalive", raw.keepalive.is_some()),
             ("forward_baggage", raw.forward_baggage.is_some()),
             ("ca_file", raw.ca_file.is_some()),
         ];
@@ -59,34 +69,6 @@ impl Check<'_> {
             let hint = if key == "context" { "write it inside `engine`" } else { "" };
             self.fault(at.key(key), "belongs to an upstream with a `url`; this one has an `engine`", hint);
         }
-    }
-
-    fn http(&mut self, at: &Path, url: &str, raw: &raw::Upstream) -> Option<HttpUpstream> {
-        if let Some(key) = &raw.api_key {
-            self.credential(at.key("api_key"), key);
-        }
-        let url = self.uri(at.key("url"), url);
-        let tokenizer = raw.tokenizer.as_ref().map(|text| self.folder(at.key("tokenizer"), text));
-        let ca_file = raw.ca_file.as_ref().map(|text| self.file(at.key("ca_file"), text));
-        let timeouts = self.timeouts(&at.key("timeouts"), &raw.timeouts.clone().unwrap_or_default());
-        Some(HttpUpstream {
-            url: url?,
-            dialect: raw.dialect.unwrap_or_default(),
-            api_key: raw.api_key.clone(),
-            tokenizer: tokenizer.flatten(),
-            context: raw.context.map(u64::from),
-            timeouts: timeouts?,
-            ask_usage: raw.ask_usage.unwrap_or(true),
-            forward_baggage: raw.forward_baggage.unwrap_or_default(),
-            ca_file: ca_file.flatten(),
-        })
-    }
-
-    fn timeouts(&mut self, at: &Path, raw: &raw::Timeouts) -> Option<Timeouts> {
-        let connect = self.some_time(at.key("connect"), &raw.connect);
-        let first_byte = self.some_time(at.key("first_byte"), &raw.first_byte);
-        let idle = self.some_time(at.key("idle"), &raw.idle);
-        Some(Timeouts { connect: connect?, first_byte: first_byte?, idle: idle? })
     }
 
     /// A secret that is sent in a header; never shown.

@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
 use plimsoll_policies::config::{
-    CapToolOutput, ClearThinking, ClearToolUses, FitContext, KeepThinking, NormalizePrefix, ReserveOutput,
-    TrimTurns,
+    CapToolOutput, ClearThinking, ClearToolUses, Dedupe, FitContext, KeepThinking, NormalizePrefix,
+    OnOverflow, ReserveOutput, Speaker, Summarize, TrimTurns,
 };
 use plimsoll_policies::{Chain, Context, CountError, CountTokens, Limits, Message, NoSummaries, Verdict};
 use proptest::prelude::*;
@@ -356,10 +356,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         cap(40),
         Step::ClearToolUses(clear),
         Step::ClearThinking(ClearThinking { keep: KeepThinking::Turns(1), slack: 0 }),
+        Step::Dedupe(Dedupe {
+            min_tokens: 64,
+            roles: vec![Speaker::Tool, Speaker::User, Speaker::Assistant],
+        }),
         Step::TrimTurns(TrimTurns { keep: 2, ..TrimTurns::default() }),
-        Step::FitContext(FitContext::default()),
+        Step::Summarize(Summarize::default()),
+        Step::FitContext(FitContext { on_overflow: OnOverflow::TruncateMiddle, ..FitContext::default() }),
     ];
-    prop::sample::subsequence(all, 0..=5)
+    prop::sample::subsequence(all, 1..=7)
 }
 
 proptest! {

@@ -186,7 +186,8 @@ impl Answer {
 
     /// Tokens of prompt and answer, from which a later request goes on.
     fn tokens(&self, context: &Context, stopped: bool) -> Vec<u32> {
-        let said = stopped.then(|| context.text.encode(&self.said.text).ok()).flatten();
+        let said =
+            stopped.then(|| context.text.encode(&self.said.text).ok()).flatten().map(|said| said.ids());
         let said = said.as_deref().unwrap_or(&self.said.tokens);
         context.prompt.iter().chain(said).copied().collect()
     }

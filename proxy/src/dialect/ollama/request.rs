@@ -146,7 +146,7 @@ pub(super) fn behind(json: &str, text: &Text) -> Result<Arc<[u32]>, String> {
     let rendered = text.render(&prompt).map_err(|error| error.to_string())?;
     let (_, behind) =
         rendered.split_once(ANSWER).ok_or("the model's template does not show earlier answers")?;
-    text.encode(behind).map_err(|error| error.to_string())
+    text.encode(behind).map(|behind| behind.ids()).map_err(|error| error.to_string())
 }
 
 /// An OpenAI body in the making.

@@ -50,17 +50,16 @@ struct Responses {
 /// Bytes that are no JSON, or no object.
 pub(super) fn translate(body: &str) -> Result<Translated, DialectError> {
     serde_json::from_str::<&RawValue>(body).map_err(|error| ParseError::from_json(&error))?;
-    let text = body.trim();
-    let Some(object) = Object::of(text) else {
+    let Some(object) = Object::of_body(body) else {
         return Err(DialectError::form("body", "the body must be an object with `model` and `input`"));
     };
-    let request::Read { json, origins, unserved, ungoverned } = request::read(text, &object);
+    let request::Read { json, origins, unserved, ungoverned } = request::read(body, &object);
     let items = origins.iter().filter_map(|origin| match origin {
         Origin::Items(items) => Some(items),
         Origin::Instructions(_) | Origin::Text(_) => None,
     });
     let items = items.flatten().map(|item| item.span.clone()).collect();
-    let original = Responses { body: text.into(), origins, items, unserved, ungoverned };
+    let original = Responses { body: body.into(), origins, items, unserved, ungoverned };
     Ok(Translated { json: json.into(), original: Arc::new(original) })
 }
 
@@ -74,7 +73,7 @@ impl Original for Responses {
     }
 
     fn reply(&self, run: &Run) -> Box<dyn Reply> {
-        Box::new(reply::Response::new(&self.body, run))
+        Box::new(reply::Response::new(&self.body, &run.engine.name, &run.options.sampling))
     }
 
     fn usage(&self, seen: &Seen) -> Option<Usage> {
@@ -91,6 +90,11 @@ impl Original for Responses {
 
     fn ungoverned(&self) -> Option<&'static str> {
         self.ungoverned
+    }
+
+    fn forbids_cuts(&self) -> Option<&'static str> {
+        let truncation = Object::of_body(&self.body)?.raw("truncation")?;
+        (truncation == "\"disabled\"").then_some("truncation")
     }
 
     fn counted(&self, tokens: Tokens, _before: Tokens) -> Value {

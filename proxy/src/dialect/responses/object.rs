@@ -20,6 +20,12 @@ impl<'a> Object<'a> {
         Some(Self { body, start: span.start, text, fields: members(text)? })
     }
 
+    /// A body that is an object; blanks may stand around it.
+    pub(super) fn of_body(body: &'a str) -> Option<Self> {
+        let start = body.len() - body.trim_start().len();
+        Self::at(body, &(start..start + body.trim().len()))
+    }
+
     /// A text that is an object.
     pub(super) fn of(text: &'a str) -> Option<Self> {
         Self::at(text, &(0..text.len()))

@@ -221,3 +221,90 @@ impl Output {
         event
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(pieces: Vec<Piece>) -> Part {
+        Part { pieces, ..Part::default() }
+    }
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.to_owned())
+    }
+
+    fn call(index: usize, arguments: &[&str]) -> Vec<Piece> {
+        let fragment =
+            |fragment: &&str| Piece::CallArguments { index, json_fragment: (*fragment).to_owned() };
+        let start = Piece::CallStart { index, name: "ls".to_owned() };
+        std::iter::once(start)
+            .chain(arguments.iter().map(fragment))
+            .chain([Piece::CallEnd { index }])
+            .collect()
+    }
+
+    /// An answer of these parts that ends for this reason: its events' types, and its items.
+    fn answer(parts: Vec<Vec<Piece>>, finished: &'static str) -> (Vec<Value>, Vec<Value>) {
+        let mut output = Output::new("1");
+        let mut events: Vec<_> = parts.into_iter().flat_map(|pieces| output.add(&part(pieces))).collect();
+        events.extend(output.add(&Part { finished: Some(finished), ..Part::default() }));
+        (events, output.json())
+    }
+
+    fn kinds(items: &[Value]) -> Vec<&str> {
+        items.iter().filter_map(|item| item["type"].as_str()).collect()
+    }
+
+    #[test]
+    fn thoughts_a_text_and_calls_are_items_in_their_order() {
+        let thoughts = vec![Piece::Thinking("h".to_owned()), Piece::Thinking("m".to_owned())];
+        let parts =
+            vec![thoughts, vec![text("So")], vec![text(": ")], call(0, &["{\"a\"", ":1}"]), call(1, &["{}"])];
+        let (events, items) = answer(parts, "stop");
+        assert_eq!(kinds(&items), ["reasoning", "message", "function_call", "function_call"]);
+        assert_eq!(items[0]["content"], json!([{"type": "reasoning_text", "text": "hm"}]));
+        assert_eq!(items[1]["content"][0]["text"], "So: ");
+        assert_eq!((&items[2]["arguments"], &items[2]["call_id"]), (&json!("{\"a\":1}"), &json!("call_1_0")));
+        assert_eq!(items[3]["call_id"], "call_1_1");
+        assert!(items.iter().all(|item| item["status"] == "completed"));
+        // Each item's events stand together, and its last one has it whole.
+        let places: Vec<_> = events.iter().filter_map(|event| event["output_index"].as_u64()).collect();
+        assert!(places.is_sorted());
+        let done = events
+            .iter()
+            .filter(|event| event["type"] == "response.output_item.done")
+            .map(|event| event["item"].clone());
+        assert_eq!(done.collect::<Vec<_>>(), items);
+        let of_thoughts = [
+            "response.output_item.added",
+            "response.content_part.added",
+            "response.reasoning_text.delta",
+            "response.reasoning_text.delta",
+            "response.reasoning_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
+        ];
+        assert_eq!(kinds(&events)[..7], of_thoughts);
+    }
+
+    #[test]
+    fn blanks_around_calls_are_no_messages() {
+        let parts = vec![vec![text("\n")], call(0, &["{}"]), vec![text("\n"), text(" ")], call(1, &["{}"])];
+        assert_eq!(kinds(&answer(parts, "stop").1), ["function_call", "function_call"]);
+        let (_, items) = answer(vec![vec![text("\n")], vec![text("hi")]], "stop");
+        assert_eq!(items[0]["content"][0]["text"], "\nhi");
+        let (_, items) = answer(vec![vec![text(" ")]], "stop");
+        assert_eq!(items[0]["content"][0]["text"], " ");
+    }
+
+    #[test]
+    fn what_is_cut_off_is_incomplete() {
+        let mut cut = call(0, &["{\"a\""]);
+        cut.pop();
+        let (events, items) = answer(vec![cut], "length");
+        assert_eq!((&items[0]["status"], &items[0]["arguments"]), (&json!("incomplete"), &json!("{\"a\"")));
+        assert_eq!(events.last().map(|event| event["item"]["status"].clone()), Some("incomplete".into()));
+        assert_eq!(answer(Vec::new(), "stop").1[0]["content"][0]["text"], "");
+    }
+}

@@ -14,7 +14,7 @@ use super::tools;
 /// The body with the edits of a conversation.
 pub(super) fn write(original: &Responses, conversation: &Conversation) -> String {
     let body = &*original.body;
-    let Some(object) = Object::of(body) else { return body.to_owned() };
+    let Some(object) = Object::of_body(body) else { return body.to_owned() };
     let mut edits = Vec::new();
     for message in conversation.messages().iter().filter(|message| !message.is_original()) {
         if let (Some(Origin::Instructions(span)), Some(text)) = (origin(original, message), text(message)) {

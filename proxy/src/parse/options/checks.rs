@@ -23,17 +23,6 @@ pub(super) fn bounded(format: &str) -> Result<(), OptionError> {
     Err(OptionError::new("response_format", message))
 }
 
-pub(super) fn tool_calls_wanted(choice: Option<&serde_json::Value>) -> Result<bool, OptionError> {
-    match choice.map(|choice| choice.as_str()) {
-        None | Some(Some("auto")) => Ok(true),
-        Some(Some("none")) => Ok(false),
-        _ => Err(OptionError::new(
-            "tool_choice",
-            "`tool_choice` must be `auto` or `none`: the embedded engine cannot force a call",
-        )),
-    }
-}
-
 pub(super) fn within(
     param: &str,
     value: Option<f32>,
