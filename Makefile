@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help run test test-long bench bench-latency bench-engine bench-policies bench-collector demo-eval requirements clean-tools setup build-tools
+.PHONY: help run test test-long fuzz deny bench bench-latency bench-engine bench-policies bench-collector demo-eval requirements clean-tools setup build-tools
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,13 @@ test-long: setup ## Run the tests that take long, properties with 10,000 cases
 	cargo build --workspace --bins --tests --locked
 	PROPTEST_CASES=10000 cargo nextest run --release -p plimsoll-policies --locked --profile long --run-ignored all
 	PROPTEST_CASES=10000 cargo nextest run --workspace --exclude plimsoll-policies --locked --profile long --run-ignored all
+
+fuzz: ## Fuzz what is read of strangers, a minute each: FUZZ_SECONDS=60
+	tests/fuzz/run.sh
+
+deny: ## Judge what is depended on by deny.toml (needs `cargo-deny`, which compiles for some minutes)
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --locked --offline check bans licenses sources
 
 bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token, what a bad collector costs
 	cargo build --release --locked -p plimsoll-proxy
@@ -47,7 +54,7 @@ requirements: ## Lock the tests' Python packages anew (needs `uv`)
 clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv
 	rm -rf .runtime .tools .venv
 
-setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/checkov/.ready
+setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/bin/varnishtest .tools/checkov/.ready
 
 build-tools:
 	@tests/setup/build-tools.sh
@@ -63,6 +70,9 @@ build-tools:
 
 .tools/bin/promtool .tools/bin/prometheus &: tests/setup/promtool.sh
 	@tests/setup/promtool.sh
+
+.tools/bin/varnishtest .tools/bin/slowhttptest &: tests/setup/wire.sh
+	@tests/setup/wire.sh
 
 .tools/checkov/.ready: tests/setup/checkov.sh tests/setup/checkov.txt
 	@tests/setup/checkov.sh

@@ -1,6 +1,9 @@
 //! Accepts connections: HTTP/1.1 and h2c, limits, drain.
 
+mod connection;
+
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +15,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::body::{Body, BrokenOff};
 use crate::config::Limits;
+use crate::listen::{Listener, Stream};
 use crate::stack::Stack;
+
+use connection::Connection;
 
 /// How long to wait for others to free what an accept lacked.
 const RECOVERY: Duration = Duration::from_millis(100);
@@ -31,6 +36,8 @@ pub struct Settings {
     pub head: usize,
     /// How long a client may take to send it.
     pub head_timeout: Duration,
+    /// How long a client may take nothing of what it asked for.
+    pub answer_idle: Duration,
     /// Open connections; further ones wait to be accepted.
     pub connections: usize,
     /// How long open requests may take after the listener has stopped.
@@ -42,6 +49,7 @@ impl From<&Limits> for Settings {
         Self {
             head: usize::try_from(limits.head).unwrap_or(usize::MAX),
             head_timeout: limits.head_timeout,
+            answer_idle: limits.answer_idle,
             connections: limits.connections,
             drain: limits.drain,
         }
@@ -49,31 +57,27 @@ impl From<&Limits> for Settings {
 }
 
 /// Serves the data listener until `stop` resolves, then lets open requests finish.
-pub async fn serve(listener: TcpListener, stack: Stack, settings: Settings, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: Listener, stack: Stack, settings: Settings, stop: impl Future<Output = ()>) {
     let server = server(&settings);
     let open = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
     let closing = CancellationToken::new();
     let mut stop = pin!(stop);
     loop {
-        let (stream, place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             () = &mut stop => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let stack = stack.clone().map_request(received);
+        let stack = stack.clone().map_request(move |request| received(request, peer));
         let (server, watcher) = (server.clone(), open.watcher());
-        let (closing, patience) = (closing.clone(), settings.head_timeout);
+        let closing = closing.clone();
         tokio::spawn(async move {
             let _place = place;
-            // Until the first bytes tell the version no timer of hyper's runs.
-            let mut first = [0];
-            let spoke = tokio::select! {
-                spoke = tokio::time::timeout(patience, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(_))),
-                () = closing.cancelled() => false,
+            let opened = tokio::select! {
+                opened = tokio::time::timeout(settings.head_timeout, Connection::open(stream, settings.answer_idle)) => opened,
+                () = closing.cancelled() => return,
             };
-            if !spoke {
-                return;
-            }
+            let Ok(Ok(stream)) = opened else { return };
             let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
             let connection = watcher.watch(connection.into_owned());
             if let Err(error) = connection.await {
@@ -88,15 +92,14 @@ pub async fn serve(listener: TcpListener, stack: Stack, settings: Settings, stop
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &Listener,
+    places: &Arc<Semaphore>,
+) -> (Stream, Option<SocketAddr>, OwnedSemaphorePermit) {
     let place = places.clone().acquire_owned().await.expect("the semaphore is never closed. This is a bug.");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                // Tokens leave one by one: do not wait to fill a packet.
-                let _ = stream.set_nodelay(true);
-                return (stream, place);
-            }
+            Ok((stream, peer)) => return (stream, peer, place),
             // Out of file descriptors, or the client left already: neither ends the listener.
             Err(error) => {
                 tracing::warn!(target: "plimsoll", %error, "could not accept a connection");
@@ -106,8 +109,13 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
     }
 }
 
-fn received(request: Request<Incoming>) -> Request<Body> {
-    request.map(|body| body.map_err(BrokenOff::new).boxed_unsync())
+fn received(request: Request<Incoming>, peer: Option<SocketAddr>) -> Request<Body> {
+    let mut request = request.map(|body| body.map_err(BrokenOff::new).boxed_unsync());
+    if let Some(peer) = peer {
+        // For the record: whose request it is.
+        request.extensions_mut().insert(peer);
+    }
+    request
 }
 
 fn server(settings: &Settings) -> auto::Builder<TokioExecutor> {

@@ -14,10 +14,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Listen, Watch};
+use crate::listen::Listener;
 use crate::live::{Live, Shared};
 use crate::readings;
 
@@ -47,7 +47,7 @@ impl Admin {
 }
 
 /// Serves until `stop`, and through the drain: probes want to see it.
-pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
+pub async fn serve(listener: Listener, admin: Admin, stop: CancellationToken) {
     let limit = usize::try_from(admin.live().limits.body).unwrap_or(usize::MAX);
     let guarded = Router::new()
         .route("/state", get(state))
@@ -67,7 +67,11 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .merge(guarded)
         .layer(middleware::from_fn_with_state(admin.clone(), guard::host))
         .with_state(admin);
-    if let Err(error) = axum::serve(listener, router).await {
+    let served = match listener {
+        Listener::Tcp(listener) => axum::serve(listener, router).await,
+        Listener::Unix(listener, _file) => axum::serve(listener, router).await,
+    };
+    if let Err(error) = served {
         tracing::error!(target: "plimsoll", %error, "the admin listener failed");
     }
     drop(stop);

@@ -201,7 +201,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         }
         Work::Kept { wanted } => {
             let kept = envelope.live.kept.clone();
-            let caller = kept.caller(&envelope.head.headers);
+            let caller = envelope.caller.clone();
             return Ok(Admitted::Kept(kept, caller, wanted));
         }
         Work::Load(loading) => return Ok(Admitted::Load(loading)),

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
 use crate::count::Exact;
 use crate::forward::upstream::{ClientError, HttpUpstream};
+use crate::keys::Keys;
 use crate::live::{Counting, Embedded, Kind, Live, Revision, Route, Shared, Upstream};
 use crate::readings::SlotNotes;
 use crate::slot_files::Folder;
@@ -82,6 +83,7 @@ pub fn acquire(loaded: &Loaded, shared: &Shared) -> Result<Live, AcquireError> {
     Ok(Live {
         routes,
         upstreams: upstreams.into_values().collect(),
+        keys: Keys::new(&config.keys),
         limits: config.limits,
         summaries: former.summaries.clone(),
         kept: shared.kept.clone(),
@@ -116,6 +118,7 @@ impl Live {
         Self {
             routes: Vec::new(),
             upstreams: Vec::new(),
+            keys: Keys::default(),
             limits: config.limits,
             summaries: Arc::default(),
             kept: Arc::default(),
@@ -281,6 +284,7 @@ fn route(settings: &config::Route, config: &Config, upstreams: &BTreeMap<&str, A
         allow_bypass: settings.allow_bypass,
         any_model: settings.any_model,
         read_tool: settings.read_tool && config.artifacts.kept(),
+        keys: settings.keys.clone(),
         on_unparsable: settings.on_unparsable,
     }
 }

@@ -63,6 +63,12 @@ pub fn paused(error: &(dyn std::error::Error + 'static)) -> Option<Duration> {
     chain.filter_map(|error| error.downcast_ref::<Paused>()).map(|paused| paused.0).next()
 }
 
+/// Whether it was a body that failed, where that lies beneath an error.
+pub fn broke_off(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| (*error).source())
+        .any(<dyn std::error::Error>::is::<BrokenOff>)
+}
+
 /// A body that is already whole.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
@@ -117,6 +123,11 @@ pub struct Payload {
 
 /// Reads a body whole and undoes its content codings. `limit` (bytes) holds for both forms.
 pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Payload, BodyError> {
+    // What can be refused by the head alone is: the client need not send it (RFC 9110, section 10.1.1).
+    let codings = codings(headers)?;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyError::TooLarge { limit });
+    }
     let original = match Limited::new(body, limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(BodyError::TooLarge { limit }),
@@ -126,7 +137,7 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
         }
     };
     let mut decoded = original.clone();
-    for coding in codings(headers)?.into_iter().rev() {
+    for coding in codings.into_iter().rev() {
         decoded = coding.decode(&decoded, limit).await?;
     }
     Ok(Payload { original, decoded })

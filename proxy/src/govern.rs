@@ -143,7 +143,7 @@ async fn own_edits(
 fn keep_originals(envelope: &Envelope, governed: &Conversation) {
     let kept = &envelope.live.kept;
     let Some(artifacts) = &kept.artifacts else { return };
-    if let Some(write) = artifacts.keep(&kept.caller(&envelope.head.headers), governed) {
+    if let Some(write) = artifacts.keep(&envelope.caller, governed) {
         tokio::task::spawn_blocking(write);
     }
 }

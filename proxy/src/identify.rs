@@ -1,18 +1,27 @@
 //! Tells from a request's head which API it speaks and which routes may take it.
 
+mod head;
+
 use std::sync::Arc;
 
 use http::Method;
+use http::header::ORIGIN;
 use http::request::Parts;
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 use crate::body::{Body, impatient};
+use crate::cors;
 use crate::cut::cut;
 use crate::dialect::Dialect;
 use crate::inquiry::Inquiry;
+use crate::kept::Caller;
+use crate::keys::{Bearer, KeyError};
 use crate::live::{Live, Route, Shared};
 use crate::record::Received;
 use crate::telemetry::RequestSpan;
+
+pub use head::HeadError;
 
 /// The paths of conversations, which policies act on.
 pub const CONVERSATIONS: [&str; 5] =
@@ -52,8 +61,9 @@ pub enum Api {
 }
 
 impl Api {
-    /// Reads a request line.
+    /// Reads a request line. `HEAD` asks as `GET` does; hyper leaves the body out.
     pub fn of(method: &Method, path: &str) -> Self {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         let path = plain(path);
         if let Some(inquiry) = Inquiry::of(method, if path.is_empty() { "/" } else { &path }) {
             return Self::Inquiry(inquiry);
@@ -104,9 +114,19 @@ impl Api {
     }
 }
 
-/// A path in one spelling. Many servers read `//v1/` and `/v1//` as `/v1/`: another one must not lead round a policy.
+/// A path in one spelling. Many servers read `//v1/`, `/v1/./`, `/x/../v1/` and `/%761/` as `/v1/`: another spelling
+/// must not lead round a policy.
 pub fn plain(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty()).flat_map(|part| ["/", part]).collect()
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let mut parts = Vec::new();
+    for part in decoded.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.into_iter().flat_map(|part| ["/", part]).collect()
 }
 
 /// A request whose head is understood.
@@ -121,6 +141,10 @@ pub struct Identified {
     pub dialect: Dialect,
     /// Routes whose path and headers match, in order; the model, once read, chooses among them.
     pub candidates: Vec<Arc<Route>>,
+    /// The key that it bears.
+    pub bearer: Bearer,
+    /// Whose request it is, as far as what is kept is concerned.
+    pub caller: Caller,
     /// The configuration this request runs under, however often it is reloaded meanwhile.
     pub live: Arc<Live>,
     /// What is told of the request at its end.
@@ -130,15 +154,21 @@ pub struct Identified {
 /// The head asks for something that is not served here.
 #[derive(Debug, Error)]
 pub enum IdentifyError {
-    /// Proxy-style requests: upstreams come from the config alone.
-    #[error("absolute URLs and CONNECT are not served: send the path alone to this address")]
-    NotAProxy,
+    /// A head that is not served, whoever asks.
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// No route takes this path and these headers.
     #[error("no route takes `{path}`")]
     NoRoute {
         /// The path asked for.
         path: String,
     },
+    /// A page of an origin that may not ask.
+    #[error("pages of `{0}` may not ask here: `listen.cors.origins` says which may")]
+    ForeignOrigin(String),
+    /// No key, or none that opens a route which takes the path.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// As many requests as `limits.requests` allows are in flight.
     #[error("{limit} requests are in flight, which is the limit")]
     Full {
@@ -154,15 +184,39 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
     if in_flight > live.limits.requests {
         return Err(IdentifyError::Full { limit: live.limits.requests });
     }
-    let (head, body) = request.into_parts();
-    let absolute = head.version < http::Version::HTTP_2 && head.uri.scheme().is_some();
-    if head.method == Method::CONNECT || absolute {
-        return Err(IdentifyError::NotAProxy);
+    let (mut head, body) = request.into_parts();
+    let listen = &shared.started.listen;
+    head::check(&head, &listen.hosts)?;
+    if cors::is_foreign(&head.headers, listen.cors.as_ref()) {
+        let origin = head.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default();
+        return Err(IdentifyError::ForeignOrigin(cut(origin).into_owned()));
     }
+    let bearer = live.keys.take(&mut head.headers);
+    span.record().caller.clone_from(&bearer.name);
+    let caller = match &bearer.name {
+        Some(name) => Caller::named(name),
+        None => live.kept.caller(&head.headers),
+    };
     let candidates: Vec<_> = live.routes.iter().filter(|route| route.takes(&head)).cloned().collect();
     if candidates.is_empty() {
         return Err(IdentifyError::NoRoute { path: cut(head.uri.path()).into_owned() });
     }
+    may_enter(&candidates, &bearer)?;
     let body = impatient(body, live.limits.body_idle);
-    Ok(Identified { head, body, api, dialect, candidates, live, record: span })
+    Ok(Identified { head, body, api, dialect, candidates, bearer, caller, live, record: span })
+}
+
+/// Whether any route that can still be chosen may be taken; which one it is the model may have to tell. Behind the first
+/// that asks for no model none is chosen.
+fn may_enter(candidates: &[Arc<Route>], bearer: &Bearer) -> Result<(), KeyError> {
+    let last = candidates.iter().position(|route| !route.matches.asks_model());
+    let reachable = &candidates[..last.map_or(candidates.len(), |last| last + 1)];
+    let mut refused = Ok(());
+    for route in reachable {
+        match bearer.may_take(route) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = refused.and(Err(error)),
+        }
+    }
+    refused
 }

@@ -14,9 +14,12 @@
 pub mod config;
 pub mod cut;
 pub mod stack;
+pub mod listen;
 pub mod accept;
 pub mod body;
 pub mod kept;
+pub mod cors;
+pub mod keys;
 pub mod identify;
 pub mod dialect;
 pub mod inquiry;

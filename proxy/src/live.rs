@@ -15,7 +15,9 @@ use crate::count::{Counter, Estimate, Exact};
 use crate::explain::Ring;
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::{Preparer, SummaryMemo};
+use crate::identify::plain;
 use crate::kept::Kept;
+use crate::keys::Keys;
 use crate::readings::SlotNotes;
 use crate::slot_files::Folder;
 use crate::telemetry::{RouteFacts, Telemetry};
@@ -38,6 +40,8 @@ pub struct Live {
     pub routes: Vec<Arc<Route>>,
     /// Where requests go.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Keys of callers.
+    pub keys: Keys,
     /// What a request may take.
     pub limits: Limits,
     /// Summaries written so far; they outlive a reload.
@@ -110,12 +114,17 @@ pub struct Route {
     pub given_window: Option<Tokens>,
     /// Whether the model may read originals by `plimsoll_read`.
     pub read_tool: bool,
+    /// Names of the keys of which a request must bear one; empty: none is asked for.
+    pub keys: Vec<String>,
 }
 
 impl Route {
-    /// Whether path and headers match.
+    /// Whether path and headers match; of the path's spellings only the plain one counts.
     pub fn takes(&self, head: &Parts) -> bool {
-        self.matches.takes_head(head.uri.path(), &head.headers)
+        let plain = plain(head.uri.path());
+        let slash = head.uri.path().ends_with('/').then(|| format!("{plain}/"));
+        let takes = |path: &str| self.matches.takes_head(path, &head.headers);
+        slash.is_some_and(|path| takes(&path)) || (!plain.is_empty() && takes(&plain))
     }
 
     /// Whether the model matches; a route that asks for a model takes no request without one.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{explain, inject, plan, policy, ps, serve, slots, top, validate};
+use commands::{explain, inject, key, plan, policy, ps, serve, slots, top, validate};
 
 /// A sidecar that keeps LLM conversations inside the memory they have.
 ///
@@ -38,6 +38,9 @@ enum Command {
     Top(top::Args),
     /// Add the sidecar to Kubernetes manifests, or take it out again
     Inject(inject::Args),
+    /// Make an API key for a caller, or hash one
+    #[command(subcommand)]
+    Key(key::Command),
     /// List, save, restore, branch or erase the conversations that a running sidecar's engines hold
     Slots(slots::Args),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => ps::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Inject(args) => inject::run(&args),
+        Command::Key(command) => key::run(&command),
         Command::Slots(args) => slots::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -1,11 +1,9 @@
 //! A sidecar in operation: both listeners, the configuration in force, reload and drain.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -13,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::accept;
 use crate::admin::{self, Admin};
 use crate::assemble::{AcquireError, acquire};
-use crate::config::{self, Change, Loaded, Sources, Watch};
+use crate::config::{self, Address, Change, Loaded, Sources, Watch};
 use crate::forward::watch;
 use crate::kept::{Kept, KeptFolderError};
+use crate::listen::Listener;
 use crate::live::{Live, Shared};
 use crate::readings;
 use crate::stack::stack;
@@ -30,7 +29,7 @@ pub enum StartError {
         /// The option that holds the address.
         option: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         source: std::io::Error,
     },
@@ -54,9 +53,9 @@ pub enum StartError {
 /// A sidecar that serves.
 pub struct Running {
     /// Where clients connect.
-    pub data: SocketAddr,
+    pub data: Address,
     /// Where operators connect.
-    pub admin: SocketAddr,
+    pub admin: Address,
     shared: Arc<Shared>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -69,8 +68,8 @@ pub struct Running {
 /// With `sources`, their file is watched and reloaded.
 pub async fn start(loaded: Loaded, sources: Option<Sources>) -> Result<Running, StartError> {
     let config = loaded.config.clone();
-    let (data, data_address) = listen("listen.data", config.listen.data).await?;
-    let (admin, admin_address) = listen("listen.admin", config.listen.admin).await?;
+    let (data, data_address) = listen("listen.data", &config.listen.data, &config.listen).await?;
+    let (admin, admin_address) = listen("listen.admin", &config.listen.admin, &config.listen).await?;
     let telemetry = Telemetry::start(&telemetry_config(&config.telemetry))?;
     let kept = Arc::new(Kept::open(&config)?);
     let shared = Arc::new(Shared {
@@ -119,6 +118,8 @@ impl Running {
             tracing::warn!(target: "plimsoll", %undelivered, "telemetry was not delivered");
         }
         self.administering.abort();
+        // Its socket's file goes with it.
+        let _ = self.administering.await;
     }
 
     /// The configuration in force.
@@ -127,11 +128,13 @@ impl Running {
     }
 }
 
-async fn listen(option: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let fault = |source| StartError::Listen { option, address, source };
-    let listener = TcpListener::bind(address).await.map_err(fault)?;
-    let bound = listener.local_addr().map_err(fault)?;
-    Ok((listener, bound))
+async fn listen(
+    option: &'static str,
+    address: &Address,
+    settings: &config::Listen,
+) -> Result<(Listener, Address), StartError> {
+    let fault = |source| StartError::Listen { option, address: address.clone(), source };
+    Listener::bind(address, settings.socket_mode).await.map_err(fault)
 }
 
 /// Loads a configuration beside the one in force, and swaps.

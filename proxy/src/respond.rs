@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use plimsoll_engine::{AdmitError, CheckpointError, GrammarError};
 use plimsoll_policies::{CountError, Refusal};
@@ -21,9 +21,10 @@ use crate::dialect::{Dialect, DialectError, anthropic, ollama};
 use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
-use crate::identify::IdentifyError;
+use crate::identify::{HeadError, IdentifyError};
 use crate::inquiry::InquiryError;
 use crate::kept::{self, KeptError};
+use crate::keys::KeyError;
 use crate::parse::CallError;
 use crate::record::Received;
 use crate::slot_files::FolderError;
@@ -129,6 +130,9 @@ impl Fault {
         if let Some(after) = self.retry {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(allow) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
@@ -147,6 +151,13 @@ pub fn json(value: &Value) -> Response<Body> {
 pub fn plain(text: &str) -> Response<Body> {
     let mut response = Response::new(full(text.to_owned()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// An answer without a body, with status 204.
+pub fn nothing() -> Response<Body> {
+    let mut response = Response::new(full(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
@@ -185,7 +196,7 @@ where
             };
             let fault = fault(&error);
             let status = fault.status_in(dialect);
-            if status.is_server_error() {
+            if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
                 tracing::warn!(target: "plimsoll", id = span.id(), trace_id = span.logged_trace_id(),
                     error = causes(&error), code = fault.code, "request failed");
                 span.failed(status, fault.code);
@@ -227,10 +238,33 @@ pub fn fault(error: &BoxError) -> Fault {
 
 fn identify(error: &IdentifyError) -> Fault {
     match error {
-        IdentifyError::NotAProxy => Fault::new(StatusCode::BAD_REQUEST, "not_a_proxy", error),
+        IdentifyError::Head(error) => head(error),
+        IdentifyError::ForeignOrigin(_) => Fault::new(StatusCode::FORBIDDEN, "origin_not_allowed", error),
+        IdentifyError::Key(error) => key(error),
         IdentifyError::NoRoute { .. } => Fault::new(StatusCode::NOT_FOUND, "unknown_url", error),
         IdentifyError::Full { .. } => {
             Fault::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", error).again()
+        }
+    }
+}
+
+fn key(error: &KeyError) -> Fault {
+    match error {
+        KeyError::Missing | KeyError::Unknown => {
+            Fault::new(StatusCode::UNAUTHORIZED, "invalid_api_key", error)
+        }
+        KeyError::OtherRoute { .. } => Fault::new(StatusCode::FORBIDDEN, "key_not_allowed", error),
+    }
+}
+
+fn head(error: &HeadError) -> Fault {
+    match error {
+        HeadError::NotAProxy => Fault::new(StatusCode::BAD_REQUEST, "not_a_proxy", error),
+        HeadError::Host => Fault::new(StatusCode::BAD_REQUEST, "invalid_host", error),
+        HeadError::ForeignHost(_) => Fault::new(StatusCode::FORBIDDEN, "host_not_allowed", error),
+        HeadError::WebSocket => Fault::new(StatusCode::BAD_REQUEST, "websocket_not_supported", error),
+        HeadError::TransferCoding(_) => {
+            Fault::new(StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding", error)
         }
     }
 }
@@ -265,6 +299,7 @@ fn call(error: &CallError) -> Fault {
             fault(StatusCode::BAD_REQUEST, "invalid_value").at(kept::RESUME)
         }
         CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
+        CallError::Key(error) => key(error),
         CallError::Kept(error) => kept(error),
         CallError::Inquiry(error) => inquiry(error),
     }
@@ -386,7 +421,7 @@ fn upstream(error: &UpstreamError) -> Fault {
         | UpstreamError::Timeout { .. }
         | UpstreamError::TotalTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         UpstreamError::Unreachable { .. } | UpstreamError::Broken { .. } => StatusCode::BAD_GATEWAY,
-        UpstreamError::Address(_) => StatusCode::BAD_REQUEST,
+        UpstreamError::Address(_) | UpstreamError::BrokenRequest { .. } => StatusCode::BAD_REQUEST,
         UpstreamError::Idle { .. } => StatusCode::REQUEST_TIMEOUT,
     };
     Fault::new(status, error.code(), error)

@@ -12,7 +12,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::body::Body;
 use crate::live::Shared;
-use crate::{admit, count, forward, govern, identify, parse, read_tool, record, respond};
+use crate::{admit, cors, count, forward, govern, identify, parse, read_tool, record, respond};
 
 /// The data listener's whole path.
 pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -22,6 +22,8 @@ pub fn stack(shared: Arc<Shared>) -> Stack {
     let path = ServiceBuilder::new()
         // Outermost: one record a request, whatever becomes of it; finished when the answer's last byte leaves.
         .layer(record::layer(shared.clone()))
+        // Around all answers, refusals too: a page must be able to read why. A preflight asks for nothing behind it.
+        .layer(cors::layer(shared.clone()))
         // Below the record, so that the record sees the status; above all steps: the one place where errors get one.
         .layer(respond::layer())
         // The head alone decides which routes may take it: no body is read for a path nobody serves, or in a full house.

@@ -1,5 +1,6 @@
 //! Whatever comes in, the answer is an error in the caller's dialect that says what is wrong; nothing breaks.
 
+use plimsoll_tests::http::request;
 use plimsoll_tests::shared::{demo, one_engine};
 use plimsoll_tests::{Reply, Sidecar, get, post, post_with};
 use serde_json::{Value, json};
@@ -123,7 +124,11 @@ fn models_and_paths_that_nobody_serves() {
         let model = get(&format!("{}/v1/models/{id}", sidecar.data_url)).ok();
         assert_eq!(model["id"], "demo", "{id}");
     }
-    let models = get(&format!("{}/v1/models", sidecar.data_url)).ok();
+    let models = get(&format!("{}/v1/models", sidecar.data_url));
+    let head = request("HEAD", &format!("{}/v1/models", sidecar.data_url), Vec::new(), &[]);
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), models.body.len().to_string(), "as GET has it");
+    let models = models.ok();
     assert_eq!(
         (&models["data"][0]["id"], &models["data"][0]["max_model_len"]),
         (&json!("demo"), &json!(1024))

@@ -88,3 +88,8 @@ routes:
 "
     )
 }
+
+#[test]
+fn bad_http2_frames_end_as_the_rfc_says() {
+    run_script("h2_frames.py");
+}

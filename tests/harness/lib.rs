@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod collector;
+pub mod fuzz;
 pub mod http;
 pub mod mock;
 pub mod process;

@@ -26,7 +26,9 @@ pub(super) async fn token(State(admin): State<Admin>, request: Request, next: Ne
 /// A page of another site that points its own name at loopback (DNS rebinding) is turned away.
 pub(super) async fn host(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if admin.0.listen.admin_token.is_none() && !is_local(host) {
+    let listen = &admin.0.listen;
+    // No browser opens a unix socket.
+    if listen.admin_token.is_none() && listen.admin.is_loopback_tcp() && !is_local(host) {
         return (StatusCode::FORBIDDEN, "ask by address or as localhost\n").into_response();
     }
     next.run(request).await

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
-use plimsoll_proxy::config::{Config, Listen};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use plimsoll_proxy::config::{Address, Config, Listen};
 use serde_json::Value;
 
 use super::Files;
@@ -23,7 +24,7 @@ const LONGEST: usize = 256 << 20;
 /// Which sidecar.
 #[derive(clap::Args)]
 pub(crate) struct Admin {
-    /// The admin listener, like http://127.0.0.1:7490; default: the configuration's `listen.admin`
+    /// The admin listener, like http://127.0.0.1:7490 or unix:/run/admin.sock; default: the configuration's `listen.admin`
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// The admin listener's token; default: the configuration's `listen.admin_token`
@@ -112,21 +113,39 @@ impl Admin {
         )?;
         let Listen { admin, admin_token, .. } = loaded.config.listen;
         let token = self.token.clone().or_else(|| admin_token.map(|token| token.expose().to_owned()));
-        Ok((format!("http://{}", reachable(admin)), token))
+        Ok((reachable(admin).url(), token))
     }
 }
 
 /// A listener on all addresses is asked on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let all = address.ip().is_unspecified();
-    if all { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()) } else { address }
+fn reachable(address: Address) -> Address {
+    match address {
+        Address::Tcp(all) if all.ip().is_unspecified() => {
+            Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), all.port()))
+        }
+        address => address,
+    }
+}
+
+/// One request over a unix socket.
+async fn over_socket(path: &str, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+    let stream = tokio::net::UnixStream::connect(path).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let (mut head, body) = request.into_parts();
+    let host = head.uri.authority().map_or("localhost", |authority| authority.as_str()).to_owned();
+    head.headers.insert(header::HOST, host.parse()?);
+    head.uri = head.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
+    Ok(sender.send_request(Request::from_parts(head, body)).await?)
 }
 
 async fn ask(admin: &str, token: Option<&str>, question: &Question) -> anyhow::Result<Answer> {
+    let socket = admin.strip_prefix("unix:");
+    let base = if socket.is_some() { "http://localhost" } else { admin };
     let uri: Uri =
-        format!("{admin}{}", question.path).parse().with_context(|| format!("`{admin}` is no URL"))?;
+        format!("{base}{}", question.path).parse().with_context(|| format!("`{admin}` is no URL"))?;
     if uri.scheme_str() != Some("http") {
-        bail!("`{admin}` is no address of an admin listener: it starts with http://");
+        bail!("`{admin}` is no address of an admin listener: it starts with http:// or unix:");
     }
     let mut request = Request::builder().method(&question.method).uri(uri);
     if let Some(token) = token {
@@ -139,11 +158,15 @@ async fn ask(admin: &str, token: Option<&str>, question: &Question) -> anyhow::R
             body.to_string().into()
         }
     };
-    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let request = request.body(Full::new(body)).context("the token cannot be sent")?;
-    let answer = client
-        .request(request)
-        .await
+    let answer = match socket {
+        Some(path) => over_socket(path, request).await,
+        None => {
+            let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+            client.request(request).await.map_err(anyhow::Error::from)
+        }
+    };
+    let answer = answer
         .with_context(|| format!("no sidecar answers at `{admin}`: is `plimsoll serve` running there?"))?;
     let status = answer.status();
     if status == StatusCode::UNAUTHORIZED {

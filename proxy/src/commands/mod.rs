@@ -5,6 +5,7 @@ mod route;
 
 pub(crate) mod explain;
 pub(crate) mod inject;
+pub(crate) mod key;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod ps;

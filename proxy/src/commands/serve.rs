@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use plimsoll_proxy::config::{Config, Loaded, LogFormat};
+use plimsoll_proxy::config::{Address, Config, Loaded, LogFormat};
 use plimsoll_proxy::proxy::{self, Running};
 use plimsoll_proxy::telemetry::log;
 use serde_json::json;
@@ -54,17 +54,27 @@ fn start_log(loaded: &Loaded) -> anyhow::Result<()> {
 
 /// What a newcomer needs next.
 fn greet(running: &Running) {
-    let (data, admin) = (running.data, running.admin);
+    let (data, admin) = (&running.data, &running.admin);
     let live = running.live();
     let model = live.served_models().into_iter().next().unwrap_or_else(|| "MODEL".to_owned());
     let version = env!("CARGO_PKG_VERSION");
     let body = json!({"model": model, "messages": [{"role": "user", "content": "What is the KV cache?"}]});
+    let (clients, curl) = match data {
+        Address::Tcp(_) => {
+            let url = data.url();
+            (format!("{url}/v1   (OPENAI_BASE_URL={url}/v1)"), format!("curl {url}"))
+        }
+        Address::Unix(path) => {
+            (data.url(), format!("curl --unix-socket {} http://localhost", path.display()))
+        }
+    };
     say(format_args!(
         "plimsoll {version} serves
-  clients    http://{data}/v1   (OPENAI_BASE_URL=http://{data}/v1)
-  operators  http://{admin}/   (status page; /state /metrics /config /readyz)
+  clients    {clients}
+  operators  {}/   (status page; /state /metrics /config /readyz)
 try:
-  curl http://{data}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{body}'"
+  {curl}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{body}'",
+        admin.url()
     ));
 }

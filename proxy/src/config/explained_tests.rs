@@ -28,11 +28,11 @@ fn bad_values_are_explained() {
     ];
     insta::assert_snapshot!(explained(&cases), @r"
     listen.data: `localhost:80` is not an address
-      hint: an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`
+      hint: an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`; or a socket: `unix:/run/plimsoll/data.sock`
     listen.admin_token: is missing: `0.0.0.0:1` can be reached from other machines
       hint: set it, such as `${PLIMSOLL_ADMIN_TOKEN}`, or listen on 127.0.0.1
     listen.admin: `127.0.0.1:7480` is the data listener's address
-      hint: the admin listener needs its own port
+      hint: the admin listener needs its own
     listen: expected a map, got a list
     limits.connections: must be at least 1, got `0`
     limits.connections: expected a whole number, got `many`

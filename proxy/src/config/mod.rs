@@ -18,9 +18,11 @@ mod schema;
 mod raw;
 mod secret;
 mod scalar;
+mod address;
 mod choices;
 mod check;
 mod valid;
+mod hosts;
 mod faults;
 mod restart;
 mod watch;
@@ -38,18 +40,20 @@ use path::{Path, Segment};
 use raw::Raw;
 use schema::Shape;
 
+pub use address::Address;
 pub use choices::{Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol};
 pub use documents::{Included, has_cases, is_policies, policies_of};
 pub use faults::{Fault, Faults};
+pub use hosts::Hosts;
 pub use include::is_cases;
 pub use restart::needs_restart;
 pub use scalar::Lifetime;
 pub use schema::schema;
 pub use secret::Secret;
 pub use valid::{
-    Artifacts, Checkpoints, Config, Device, Ejection, EngineContext, EngineUpstream, Explain, HealthCheck,
-    HttpUpstream, Limits, Listen, Log, Match, Memory, ModelPaths, Otlp, Retries, Route, Runtime, Telemetry,
-    Timeouts, Upstream,
+    Artifacts, Checkpoints, Config, Cors, Device, Ejection, EngineContext, EngineUpstream, Explain,
+    HealthCheck, HttpUpstream, Key, Limits, Listen, Log, Match, Memory, ModelPaths, Otlp, Retries, Route,
+    Runtime, Telemetry, Timeouts, Upstream,
 };
 pub use watch::{Change, Reloads, Watch};
 
@@ -204,6 +208,8 @@ fn sorted(tree: &Value) -> Value {
     }
 }
 
+#[cfg(test)]
+mod access_tests;
 #[cfg(test)]
 mod explained_tests;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod kept;
 mod http;
+mod listen;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use super::scalar::{Lifetime, Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
 pub(super) use http::{Ejection, HealthCheck, Retries, Timeouts};
 pub(super) use kept::{Artifacts, Checkpoints};
+pub(super) use listen::{Cors, Listen};
 
 /// Plimsoll's configuration: listeners, upstreams, routes and policies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +34,10 @@ pub(super) struct Raw {
     pub(super) include: Vec<String>,
     /// Listeners.
     pub(super) listen: Listen,
+    /// API keys that callers may have, by the name of the caller: `sha256:` and the hash that `plimsoll key new` prints.
+    /// A route says by `keys` which of them it asks for. Default none.
+    #[schemars(example = &serde_json::json!({"ci": "${CI_KEY_HASH}"}))]
+    pub(super) keys: BTreeMap<String, Secret>,
     /// Where requests go, by name: each has either `engine`, or `url` or `urls`.
     #[schemars(extend("minProperties" = 1))]
     pub(super) upstreams: BTreeMap<String, Upstream>,
@@ -56,35 +62,6 @@ pub(super) struct Raw {
     pub(super) runtime: Runtime,
     /// The process's own log, on stderr.
     pub(super) log: Log,
-}
-
-/// Listeners.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Listen {
-    /// Address of the data listener, where clients send requests. Default `127.0.0.1:7480`.
-    #[schemars(example = &"127.0.0.1:7480")]
-    pub(super) data: String,
-    /// Address of the admin listener: health, metrics, state, explain. Default `127.0.0.1:7490`.
-    #[schemars(example = &"127.0.0.1:7490")]
-    pub(super) admin: String,
-    /// Bearer token of the admin listener; needed where `admin` is not a loopback address. Default none.
-    pub(super) admin_token: Option<Secret>,
-    /// Header that tells callers apart who send no API key (`authorization`, `x-api-key`, `api-key`). What is kept for
-    /// a caller is given to that caller only; without key and header all are one. Default none.
-    #[schemars(example = &"x-user")]
-    pub(super) caller_header: Option<String>,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            data: "127.0.0.1:7480".to_owned(),
-            admin: "127.0.0.1:7490".to_owned(),
-            admin_token: None,
-            caller_header: None,
-        }
-    }
 }
 
 /// Where requests go: the embedded engine, or a server over HTTP.
@@ -282,6 +259,10 @@ pub(super) struct Route {
     /// Whether the model may read the originals of shortened tool results: chats with tools get the tool
     /// `plimsoll_read`, whose calls are answered here. Default false.
     pub(super) read_tool: bool,
+    /// Names of the `keys` of which a request must bear one, as `Authorization: Bearer`, `x-api-key` or `api-key`; `"*"`:
+    /// any of them. The key is not passed on. Default none: no key is asked for.
+    #[schemars(example = &["ci", "alice"])]
+    pub(super) keys: Vec<String>,
 }
 
 impl Default for Route {
@@ -297,6 +278,7 @@ impl Default for Route {
             any_model: false,
             window: None,
             read_tool: false,
+            keys: Vec::new(),
         }
     }
 }
@@ -386,6 +368,8 @@ pub(super) struct Limits {
     pub(super) head_timeout: Time,
     /// Time between two pieces of a request's body. Default `30s`.
     pub(super) body_idle: Time,
+    /// Time that a client may take nothing of its answer. Default `300s`.
+    pub(super) answer_idle: Time,
     /// Open connections of the data listener; further ones wait. Default 4096.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) connections: u32,
@@ -405,6 +389,7 @@ impl Default for Limits {
             head: Size("64KiB".into()),
             head_timeout: time("30s"),
             body_idle: time("30s"),
+            answer_idle: time("300s"),
             connections: 4096,
             requests: 1024,
             queue_wait: time("30s"),

@@ -48,6 +48,7 @@ pub(super) fn http(options: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the snapshot shows every option")]
 fn defaults_are_those_of_the_design() {
     let loaded = parse(&with("")).expect("valid");
     insta::assert_yaml_snapshot!(loaded.redacted, @r#"
@@ -55,8 +56,12 @@ fn defaults_are_those_of_the_design() {
     listen:
       data: "127.0.0.1:7480"
       admin: "127.0.0.1:7490"
+      socket_mode: "0660"
       admin_token: ~
       caller_header: ~
+      hosts: []
+      cors: ~
+    keys: {}
     upstreams:
       a:
         engine:
@@ -80,6 +85,7 @@ fn defaults_are_those_of_the_design() {
         any_model: false
         window: ~
         read_tool: false
+        keys: []
     policies: {}
     artifacts:
       memory: 64MiB
@@ -103,6 +109,7 @@ fn defaults_are_those_of_the_design() {
       head: 64KiB
       head_timeout: 30s
       body_idle: 30s
+      answer_idle: 300s
       connections: 4096
       requests: 1024
       queue_wait: 30s
@@ -133,7 +140,7 @@ limits: { body: 32 potatoes }
     config.yaml:7: limits.body: `32 potatoes` is not a size
       hint: a number of bytes, or with a unit: `64KiB`, `32MiB`, `2GiB`
     config.yaml:2: listen.data: `127.0.0.1` is not an address
-      hint: an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`
+      hint: an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`; or a socket: `unix:/run/plimsoll/data.sock`
     config.yaml:6: routes[0].policy: no policy and no preset is named `chats`
       hint: did you mean `chat`?
     config.yaml:6: routes[0].upstream: no upstream is named `vlm`

@@ -1,7 +1,6 @@
 //! The valid configuration: what the rest of the proxy works by.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,9 +8,11 @@ use globset::GlobMatcher;
 use plimsoll_engine::KeepAlive;
 use plimsoll_policies::config::Step;
 
+use super::address::Address;
 use super::choices::{
     Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol,
 };
+use super::hosts::Hosts;
 use super::secret::Secret;
 
 /// A configuration in which every reference resolves and every value is in range.
@@ -19,6 +20,8 @@ use super::secret::Secret;
 pub struct Config {
     /// Where the proxy listens.
     pub listen: Listen,
+    /// API keys of callers.
+    pub keys: Vec<Key>,
     /// Where requests go, by name.
     pub upstreams: BTreeMap<String, Upstream>,
     /// First match wins; the last route matches everything.
@@ -45,13 +48,52 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Requests of clients.
-    pub data: SocketAddr,
+    pub data: Address,
     /// Health, metrics, state and explain; never on the data port.
-    pub admin: SocketAddr,
-    /// Bearer token of the admin listener; always there where `admin` is not loopback.
+    pub admin: Address,
+    /// Mode bits of unix sockets' files.
+    pub socket_mode: u32,
+    /// Bearer token of the admin listener; always there where `admin` can be reached from other machines.
     pub admin_token: Option<Secret>,
     /// Tells callers apart who send no API key.
     pub caller_header: Option<http::HeaderName>,
+    /// Names by which the data listener may be asked for.
+    pub hosts: Hosts,
+    /// Web pages that may ask the data listener; `None`: cross-origin rules are the upstream's own.
+    pub cors: Option<Cors>,
+}
+
+/// Web pages that may ask the data listener.
+#[derive(Clone, Debug)]
+pub struct Cors {
+    /// Whether every page may.
+    pub any: bool,
+    pub(super) patterns: Vec<String>,
+    pub(super) origins: Vec<GlobMatcher>,
+}
+
+impl Cors {
+    /// Whether the pages of an origin may ask.
+    pub fn takes(&self, origin: &str) -> bool {
+        self.origins.iter().any(|glob| glob.is_match(origin))
+    }
+}
+
+impl PartialEq for Cors {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl Eq for Cors {}
+
+/// A caller's API key: what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The caller's name.
+    pub name: String,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
 }
 
 /// Where a request goes.
@@ -245,6 +287,8 @@ pub struct Route {
     pub window: Option<u64>,
     /// Whether the model may read originals by `plimsoll_read`.
     pub read_tool: bool,
+    /// Names of the keys of which a request must bear one; empty: none is asked for.
+    pub keys: Vec<String>,
 }
 
 /// Originals of shortened tool results, kept for their callers.
@@ -319,6 +363,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Between two pieces of a request's body.
     pub body_idle: Duration,
+    /// How long a client may take nothing of its answer.
+    pub answer_idle: Duration,
     /// Open connections of the data listener.
     pub connections: usize,
     /// Requests in flight.
@@ -373,8 +419,7 @@ impl Match {
 
     /// Whether a request's path and headers are taken, whatever its model.
     pub fn takes_head(&self, path: &str, headers: &http::HeaderMap) -> bool {
-        self.path.as_ref().is_none_or(|glob| glob.is_match(path))
-            && self.headers.iter().all(|(name, glob)| any_value(headers, name, glob))
+        self.takes_path(path) && self.headers.iter().all(|(name, glob)| any_value(headers, name, glob))
     }
 
     /// Whether a path is taken.

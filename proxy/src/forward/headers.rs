@@ -5,12 +5,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::config::{Dialect, Secret};
 
 /// Headers that hold for one connection only (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
-    header::TRAILER,
+    header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -24,12 +25,14 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
+    // Trailers are passed on, so whoever takes them still does; nothing else of it passes a proxy.
+    let trailers = headers.get_all(header::TE).iter().filter_map(|te| te.to_str().ok());
+    let trailers = trailers.flat_map(|te| te.split(',')).any(|te| te.trim().eq_ignore_ascii_case("trailers"));
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
-    // Only `trailers` may pass a proxy.
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
-        headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 

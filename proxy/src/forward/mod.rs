@@ -16,7 +16,7 @@ mod send;
 mod keepalive;
 mod unasked;
 pub mod upstream;
-mod usage;
+pub mod usage;
 mod window;
 pub mod watch;
 

@@ -16,7 +16,7 @@ use tower::timeout::error::Elapsed;
 use super::affinity::Key;
 use super::endpoints::{Endpoint, Lease, Verdict};
 use super::upstream::HttpUpstream;
-use crate::body::{Body, begun, full, paused};
+use crate::body::{Body, begun, broke_off, full, paused};
 
 /// The upstream gave no answer.
 #[derive(Debug, Error)]
@@ -72,6 +72,13 @@ pub enum UpstreamError {
         /// The time it had.
         after: Duration,
     },
+    /// The client's request broke off, or was no HTTP.
+    #[error("the request body ended early")]
+    BrokenRequest {
+        /// Why; for the log.
+        #[source]
+        source: BoxError,
+    },
     /// The path asked for cannot be appended to the upstream's address.
     #[error("the path does not make a valid upstream URL: {0}")]
     Address(#[from] http::Error),
@@ -87,6 +94,7 @@ impl UpstreamError {
             Self::Timeout { .. } => "upstream_timeout",
             Self::TotalTimeout { .. } => "upstream_total_timeout",
             Self::Idle { .. } => "request_timeout",
+            Self::BrokenRequest { .. } => "invalid_body",
             Self::Address(_) => "invalid_url",
         }
     }
@@ -97,7 +105,9 @@ impl UpstreamError {
             Self::Unreachable { .. } | Self::ConnectTimeout { .. } => Some(Verdict::Unreachable),
             Self::Broken { .. } => Some(Verdict::Broken),
             Self::Timeout { .. } => Some(Verdict::Timeout),
-            Self::TotalTimeout { .. } | Self::Idle { .. } | Self::Address(_) => None,
+            Self::TotalTimeout { .. } | Self::Idle { .. } | Self::BrokenRequest { .. } | Self::Address(_) => {
+                None
+            }
         }
     }
 }
@@ -214,6 +224,10 @@ impl HttpUpstream {
         let name = || self.name.clone();
         let after = self.settings.timeouts.first_byte;
         match tokio::time::timeout(after, self.client.request(request)).await {
+            // Nobody asked to switch: what would follow is no HTTP.
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(UpstreamError::Broken { name: name(), source: "it switched protocols".into() })
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() && elapsed(&error) => {
                 Err(UpstreamError::ConnectTimeout { name: name(), after: self.settings.timeouts.connect })
@@ -223,6 +237,7 @@ impl HttpUpstream {
             }
             Ok(Err(error)) => Err(match paused(&error) {
                 Some(after) => UpstreamError::Idle { after },
+                None if broke_off(&error) => UpstreamError::BrokenRequest { source: error.into() },
                 None => UpstreamError::Broken { name: name(), source: error.into() },
             }),
             Err(_) => Err(UpstreamError::Timeout { name: name(), after }),

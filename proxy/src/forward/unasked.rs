@@ -28,6 +28,9 @@ pub(super) fn without_usage(inner: Body) -> Body {
     Unasked { inner, held: Vec::new(), searched: 0, found: false, ended: false }.boxed_unsync()
 }
 
+/// Bytes of an event that is still looked at.
+const LONGEST: usize = 4 * 1024 * 1024;
+
 impl Unasked {
     /// The events that are whole now.
     fn take(&mut self, piece: &[u8]) -> Bytes {
@@ -43,6 +46,11 @@ impl Unasked {
             begin = end;
         }
         self.held.drain(..begin);
+        if self.held.len() > LONGEST {
+            // No event is so long: what is left passes as it is, and is not held.
+            self.found = true;
+            out.append(&mut self.held);
+        }
         // A blank line may have begun in what was searched.
         self.searched = self.held.len().saturating_sub(2);
         out.into()

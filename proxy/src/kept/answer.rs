@@ -12,7 +12,6 @@ use tokio::task::JoinError;
 
 use super::{Caller, CheckpointError, Kept, page, shown};
 use crate::body::Body;
-use crate::identify::plain;
 use crate::{respond, stamp};
 
 /// What a request wants of what is kept.
@@ -82,11 +81,15 @@ impl Wanted {
     /// # Errors
     /// A query parameter is malformed, or the path has no such method.
     pub fn of(head: &Parts, kept: &Kept) -> Result<Option<Self>, KeptError> {
-        let path = plain(head.uri.path());
+        // Not `identify::plain`: an id such as `..%2f..%2fx` is still an id, and none of the upstream's business.
+        let parts = head.uri.path().split('/').filter(|part| !part.is_empty());
+        let path: String = parts.flat_map(|part| ["/", part]).collect();
         let mut parts = path.strip_prefix("/v1/context/").unwrap_or_default().splitn(2, '/');
         let (kind, id) = (parts.next(), parts.next().map(str::to_owned));
         let refused = |path, allow| KeptError::Method { method: head.method.to_string(), path, allow };
-        Ok(Some(match (kind, id, &head.method) {
+        // hyper leaves out the body of an answer to HEAD.
+        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+        Ok(Some(match (kind, id, method) {
             (Some("checkpoints"), id, method) if kept.checkpoints.is_some() => match (id, method) {
                 (None, &Method::GET) => Self::Checkpoints,
                 (None, &Method::POST) => return Ok(None),

@@ -1,15 +1,13 @@
 //! Who a request comes from, as far as what is kept is concerned.
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
 
-/// Headers that carry an API key, the one that counts first.
-const KEYS: [HeaderName; 3] =
-    [AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+use crate::keys::KEY_HEADERS;
 
 /// All callers who send neither a key nor the configured header.
 const ANONYMOUS: &str = "anonymous";
 
-/// A caller: the hash of its API key, else of the configured header's value, else `anonymous`, which all are who send
+/// A caller: the hash of the name that its key has in `keys`, else of its API key, else of the configured header's value, else `anonymous`, which all are who send
 /// neither. The key itself is not kept, nor can it be told from the hash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Caller(String);
@@ -17,13 +15,20 @@ pub struct Caller(String);
 impl Caller {
     /// Reads the headers.
     pub fn of(headers: &HeaderMap, own: Option<&HeaderName>) -> Self {
-        let named = KEYS.into_iter().chain(own.cloned()).find_map(|name| {
+        let named = KEY_HEADERS.into_iter().chain(own.cloned()).find_map(|name| {
             let value = headers.get(&name)?;
             Some((name, value))
         });
         let Some((name, value)) = named else { return Self(ANONYMOUS.to_owned()) };
         let mut hasher = blake3::Hasher::new_derive_key("plimsoll 2026 caller of the data listener");
         hasher.update(name.as_str().as_bytes()).update(b"\0").update(value.as_bytes());
+        Self(hasher.finalize().to_hex()[..32].to_owned())
+    }
+
+    /// Whoever bears a key of this name: what is kept outlives a change of the key.
+    pub fn named(name: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("plimsoll 2026 named caller of the data listener");
+        hasher.update(name.as_bytes());
         Self(hasher.finalize().to_hex()[..32].to_owned())
     }
 

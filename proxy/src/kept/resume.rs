@@ -8,7 +8,7 @@ use plimsoll_engine::CheckpointInfo;
 use plimsoll_policies::Conversation;
 
 use super::checkpoints::CheckpointError;
-use super::{Kept, KeptError};
+use super::{Caller, Kept, KeptError};
 use crate::body::Payload;
 use crate::live::Embedded;
 
@@ -28,11 +28,11 @@ pub struct Resumed {
 pub async fn resume(
     head: &mut Parts,
     kept: &Arc<Kept>,
+    caller: Caller,
     conversation: &Conversation,
 ) -> Result<Option<(Conversation, Payload, Resumed)>, KeptError> {
     let Some(id) = head.headers.remove(RESUME) else { return Ok(None) };
     let id = id.to_str().unwrap_or_default().to_owned();
-    let caller = kept.caller(&head.headers);
     let checkpoints = kept.checkpoints.clone().ok_or(CheckpointError::Off)?;
     let kv = checkpoints.kv(&caller, &id);
     let name = id.clone();

@@ -33,7 +33,7 @@ pub struct Saving {
 pub async fn save(saving: Saving) -> Result<Response<Body>, KeptError> {
     let Saving { envelope, report, chat, engine } = saving;
     let kept = envelope.live.kept.clone();
-    let caller = kept.caller(&envelope.head.headers);
+    let caller = envelope.caller.clone();
     let checkpoints = kept.checkpoints.clone().ok_or(CheckpointError::Off)?;
     let enforced = envelope.mode == Mode::Enforce;
     let tokens =

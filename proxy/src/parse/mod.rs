@@ -21,7 +21,8 @@ use crate::forward::upstream::HttpUpstream;
 use crate::govern::Next;
 use crate::identify::{Api, Identified};
 use crate::inquiry::{self, Asked, Inquiry, InquiryError};
-use crate::kept::{self, KeptError, RESUME, Wanted};
+use crate::kept::{self, Caller, KeptError, RESUME, Wanted};
+use crate::keys::KeyError;
 use crate::live::{Embedded, Kind, Live, Route};
 use crate::telemetry::RequestSpan;
 
@@ -60,6 +61,8 @@ pub struct Envelope {
     pub mode: Mode,
     /// The configuration it runs under.
     pub live: Arc<Live>,
+    /// Whose request it is, as far as what is kept is concerned.
+    pub caller: Caller,
     /// What is told of the request at its end.
     pub record: RequestSpan,
     /// Where the embedded engine resumes a conversation: whether its keys and values were `restored`, `resident` or are
@@ -216,6 +219,9 @@ pub enum CallError {
         /// The model ids that exist, comma separated.
         served: String,
     },
+    /// The route that its model chose asks for another key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A malformed request for what is kept.
     #[error(transparent)]
     Kept(#[from] KeptError),
@@ -255,6 +261,7 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
     let unread = request.candidates.first().and_then(|route| route.unread());
     if let Some(upstream) = unread.filter(|_| !resumes && !saves) {
         let route = request.candidates.swap_remove(0);
+        request.bearer.may_take(&route)?;
         let outgoing = Outgoing::Raw(std::mem::replace(&mut request.body, full("")));
         return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
     }
@@ -324,7 +331,8 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
         Ok(read) => read,
         Err(error) => return unparsable(request, payload, error),
     };
-    let found = kept::resume(&mut request.head, &request.live.kept, &conversation).await?;
+    let found =
+        kept::resume(&mut request.head, &request.live.kept, request.caller.clone(), &conversation).await?;
     let resumed = found.map(|(whole, body, resumed)| {
         (conversation, payload) = (whole, body);
         resumed
@@ -514,10 +522,13 @@ fn model_id(path: &str) -> Option<String> {
     (!id.is_empty()).then(|| id.into_owned())
 }
 
-/// The first route whose head matched and that takes this model.
+/// The first route whose head matched and that takes this model. One that asks for another key is refused, not gone
+/// round.
 fn choose(request: &Identified, model: Option<&str>) -> Result<Arc<Route>, CallError> {
     let route = request.candidates.iter().find(|route| route.takes_model(model)).cloned();
-    route.ok_or_else(|| unserved(&request.live, model))
+    let route = route.ok_or_else(|| unserved(&request.live, model))?;
+    request.bearer.may_take(&route)?;
+    Ok(route)
 }
 
 /// An engine answers for its own model, and for others only where the route says so.
@@ -546,10 +557,24 @@ fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call 
 
 impl Envelope {
     fn of(request: Identified, route: Arc<Route>, mode: Mode) -> Self {
-        let Identified { head, api, live, record, .. } = request;
+        let Identified { head, api, live, caller, record, .. } = request;
         let (original, edits, edited) = (None, Vec::new(), None);
         let (resumed, ungoverned, next) = (None, None, None);
-        Self { head, api, original, edits, edited, route, mode, live, record, resumed, ungoverned, next }
+        Self {
+            head,
+            api,
+            original,
+            edits,
+            edited,
+            route,
+            mode,
+            live,
+            caller,
+            record,
+            resumed,
+            ungoverned,
+            next,
+        }
     }
 }
 

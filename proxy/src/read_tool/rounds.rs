@@ -109,7 +109,7 @@ impl Rounds {
     /// What a read gives. Disks may be asked.
     async fn read(&self, call: &Call) -> Result<String, BoxError> {
         let kept = self.envelope.live.kept.clone();
-        let caller = kept.caller(&self.envelope.head.headers);
+        let caller = self.envelope.caller.clone();
         let (arguments, counter, window) =
             (call.arguments.clone(), self.counter.clone(), self.envelope.route.window());
         let read = move || {

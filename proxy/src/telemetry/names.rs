@@ -38,6 +38,7 @@ pub(super) mod attr {
 
     // The request.
     pub(crate) const REQUEST_ID: &str = "plimsoll.request.id";
+    pub(crate) const CALLER: &str = "plimsoll.request.caller";
     pub(crate) const OUTCOME: &str = "plimsoll.request.outcome";
     pub(crate) const DIALECT: &str = "plimsoll.request.dialect";
     pub(crate) const UNGOVERNED: &str = "plimsoll.request.ungoverned";

@@ -19,6 +19,8 @@ pub struct RequestRecord {
     pub dialect: Option<&'static str>,
     /// The field of its body for which its policy left it alone.
     pub ungoverned: Option<&'static str>,
+    /// Name of the caller in the configuration, where it bears a key of ours.
+    pub caller: Option<Arc<str>>,
     /// The choice that the configuration made for the request.
     pub route: Option<RouteFacts>,
     /// HTTP status sent to the client.
@@ -46,6 +48,7 @@ impl RequestRecord {
             started: Instant::now(),
             dialect: None,
             ungoverned: None,
+            caller: None,
             route: None,
             status: None,
             outcome: Outcome::Disconnected,

@@ -225,6 +225,7 @@ fn request_attributes(record: &RequestRecord) -> impl Iterator<Item = KeyValue> 
         known(attr::STATUS, record.status.map(i64::from)),
         known(attr::ERROR_TYPE, record.error),
         known(attr::DIALECT, record.dialect),
+        known(attr::CALLER, record.caller.clone().map(StringValue::from)),
         known(attr::UNGOVERNED, record.ungoverned),
         known(attr::ROUTE, route.map(|facts| StringValue::from(facts.route.clone()))),
         known(attr::POLICY, route.map(|facts| StringValue::from(facts.policy.clone()))),

@@ -2,10 +2,16 @@
 
 use std::net::SocketAddr;
 
+use super::super::address::{Address, UNIX};
+use super::super::faults::Fault;
+use super::super::hosts::Hosts;
 use super::super::path::Path;
 use super::super::raw;
-use super::super::valid::Listen;
+use super::super::valid::{Cors, Listen};
 use super::Check;
+
+/// Bytes of a unix socket's path, its end included (`sockaddr_un`).
+const LONGEST_SOCKET: usize = 108;
 
 impl Check<'_> {
     pub(super) fn listen(&mut self, raw: &raw::Listen) -> Option<Listen> {
@@ -16,40 +22,84 @@ impl Check<'_> {
         if let Some(token) = &token {
             self.credential(at.key("admin_token"), token);
         }
-        let caller_header = raw.caller_header.as_ref().map(|name| name.parse::<http::HeaderName>());
-        if let Some(Err(_)) = caller_header {
-            let name = raw.caller_header.as_deref().unwrap_or_default();
-            self.fault(
-                at.key("caller_header"),
-                format!("`{name}` is not the name of a header"),
-                "such as `x-user`",
-            );
-        }
+        let caller_header = self.header(at.key("caller_header"), raw.caller_header.as_deref());
+        let socket_mode = u32::from_str_radix(&raw.socket_mode, 8).unwrap_or(0o660);
+        let cors = raw.cors.as_ref().map(|cors| self.cors(&at.key("cors").key("origins"), cors));
         let (data, admin) = (data?, admin?);
-        if data == admin && data.port() != 0 {
+        let any_port = matches!(data, Address::Tcp(address) if address.port() == 0);
+        if data == admin && !any_port {
             self.fault(
                 at.key("admin"),
                 format!("`{admin}` is the data listener's address"),
-                "the admin listener needs its own port",
+                "the admin listener needs its own",
             );
         }
-        if !admin.ip().is_loopback() && token.is_none() {
+        if !admin.is_local() && token.is_none() {
             self.fault(
                 at.key("admin_token"),
                 format!("is missing: `{admin}` can be reached from other machines"),
                 "set it, such as `${PLIMSOLL_ADMIN_TOKEN}`, or listen on 127.0.0.1",
             );
         }
-        let caller_header = caller_header.and_then(Result::ok);
-        Some(Listen { data, admin, admin_token: token, caller_header })
+        let hosts = self.hosts(&at.key("hosts"), &raw.hosts, &data);
+        let cors = match cors {
+            Some(cors) => Some(cors?),
+            None => None,
+        };
+        Some(Listen { data, admin, socket_mode, admin_token: token, caller_header, hosts, cors })
     }
 
-    fn address(&mut self, at: Path, text: &str) -> Option<SocketAddr> {
-        let address = text.parse().ok();
+    fn address(&mut self, at: Path, text: &str) -> Option<Address> {
+        if let Some(path) = text.strip_prefix(UNIX) {
+            let path = self.path(path);
+            if text == UNIX || path.as_os_str().len() >= LONGEST_SOCKET {
+                let hint = "`unix:/run/plimsoll/data.sock`; the path has at most 107 bytes";
+                self.fault(at, format!("`{text}` is not an address"), hint);
+                return None;
+            }
+            return Some(Address::Unix(path));
+        }
+        let address: Option<SocketAddr> = text.parse().ok();
         if address.is_none() {
-            let hint = "an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`";
+            let hint = "an IP address and a port: `127.0.0.1:7480`, `0.0.0.0:7480` or `[::1]:7480`; \
+                        or a socket: `unix:/run/plimsoll/data.sock`";
             self.fault(at, format!("`{text}` is not an address"), hint);
         }
-        address
+        address.map(Address::Tcp)
+    }
+
+    fn header(&mut self, at: Path, name: Option<&str>) -> Option<http::HeaderName> {
+        let name = name?;
+        let header = name.parse().map_err(|_| {
+            Fault::new(at, format!("`{name}` is not the name of a header")).hint("such as `x-user`")
+        });
+        self.findings.take(header)
+    }
+
+    fn hosts(&mut self, at: &Path, names: &[String], data: &Address) -> Hosts {
+        for (index, name) in names.iter().enumerate() {
+            let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+            if name != "*" && (name.is_empty() || !name.chars().all(plain)) {
+                let hint = "a name without scheme and port, such as `llm.example.com`; `*`: every name";
+                self.fault(at.index(index), format!("`{name}` is not the name of a host"), hint);
+            }
+        }
+        let open = names.is_empty() && !data.is_loopback_tcp();
+        if open || names.iter().any(|name| name == "*") { Hosts::Any } else { Hosts::Local(names.to_vec()) }
+    }
+
+    fn cors(&mut self, at: &Path, raw: &raw::Cors) -> Option<Cors> {
+        let globs: Vec<_> = raw
+            .origins
+            .iter()
+            .enumerate()
+            .map(|(index, origin)| self.glob(at.index(index), origin.trim_end_matches('/')))
+            .collect();
+        let origins = globs.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(Cors {
+            any: raw.origins.iter().any(|origin| origin == "*"),
+            patterns: raw.origins.clone(),
+            origins,
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Raw to valid: what a schema cannot say. Each check adds its faults and goes on.
 
 mod listen;
+mod keys;
 mod upstreams;
 mod servers;
 mod engine;
@@ -36,6 +37,7 @@ impl Check<'_> {
     /// The valid configuration; `None` where a fault stands in its way.
     pub(super) fn config(&mut self, raw: &Raw) -> Option<Config> {
         let listen = self.listen(&raw.listen);
+        let keys = self.keys(raw);
         let upstreams = self.upstreams(&raw.upstreams);
         let policies = self.policies(raw);
         let routes = self.routes(raw, &policies);
@@ -50,6 +52,7 @@ impl Check<'_> {
         self.unused(raw);
         Some(Config {
             listen: listen?,
+            keys,
             upstreams,
             routes,
             policies,

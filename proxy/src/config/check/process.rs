@@ -53,6 +53,7 @@ impl Check<'_> {
         let head = self.head(at.key("head"), raw);
         let head_timeout = self.some_time(at.key("head_timeout"), &raw.head_timeout);
         let body_idle = self.some_time(at.key("body_idle"), &raw.body_idle);
+        let answer_idle = self.some_time(at.key("answer_idle"), &raw.answer_idle);
         let queue_wait = self.time(at.key("queue_wait"), &raw.queue_wait);
         let drain = self.time(at.key("drain"), &raw.drain);
         Some(Limits {
@@ -60,6 +61,7 @@ impl Check<'_> {
             head: head?,
             head_timeout: head_timeout?,
             body_idle: body_idle?,
+            answer_idle: answer_idle?,
             connections: raw.connections as usize,
             requests: raw.requests as usize,
             queue_wait: queue_wait?,

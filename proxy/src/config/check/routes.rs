@@ -194,6 +194,7 @@ impl Check<'_> {
             any_model: raw.any_model,
             window: raw.window.map(u64::from),
             read_tool: raw.read_tool,
+            keys: self.keys_of(&at.key("keys"), &raw.keys),
         })
     }
 
@@ -222,7 +223,7 @@ impl Check<'_> {
         Some(Match { path: path.flatten(), headers: headers?, model: model.flatten() })
     }
 
-    fn glob(&mut self, at: Path, pattern: &str) -> Option<GlobMatcher> {
+    pub(super) fn glob(&mut self, at: Path, pattern: &str) -> Option<GlobMatcher> {
         if pattern.is_empty() {
             self.fault(at, "is empty", "`*` stands for any text");
             return None;
