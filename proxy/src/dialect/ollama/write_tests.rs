@@ -58,7 +58,7 @@ fn edited(endpoint: Endpoint, body: &str, steps: &str, window: u64) -> String {
 const GREEDY: &str = r#"{"steps":[
     {"cap_tool_output":{"max_tokens":60}},
     {"drop_images":{"keep_last":0,"slack":0}},
-    {"clear_tool_uses":{"trigger":0.0,"keep":1,"clear_inputs":true,"min_bytes":1}},
+    {"clear_tool_uses":{"trigger":0.0,"keep":1,"clear_inputs":true,"min_bytes":1,"clear_at_least":1}},
     {"clear_thinking":{"keep":0,"slack":0}},
     {"summarize":{"with":"extract"}},
     {"fit_context":{"high":0.5,"low":0.3,"keep_last":1}}
