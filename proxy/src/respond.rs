@@ -17,11 +17,12 @@ use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
-use crate::dialect::{Dialect, DialectError, anthropic};
+use crate::dialect::{Dialect, DialectError, anthropic, ollama};
 use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::{HeadError, IdentifyError};
+use crate::inquiry::InquiryError;
 use crate::kept::{self, KeptError};
 use crate::keys::KeyError;
 use crate::parse::CallError;
@@ -90,6 +91,7 @@ impl Fault {
             Dialect::OpenAi => self.body(),
             Dialect::Anthropic => anthropic::error::body(&self.renamed(dialect), self.status_in(dialect), id),
             Dialect::Responses => self.renamed(dialect).body(),
+            Dialect::Ollama => ollama::error(&self.renamed(dialect)),
         }
     }
 
@@ -222,7 +224,8 @@ pub fn fault(error: &BoxError) -> Fault {
         .or_else(|| error.downcast_ref().map(upstream))
         .or_else(|| error.downcast_ref().map(engine))
         .or_else(|| error.downcast_ref().map(model))
-        .or_else(|| error.downcast_ref().map(kept));
+        .or_else(|| error.downcast_ref().map(kept))
+        .or_else(|| error.downcast_ref().map(inquiry));
     // What is inside stays inside: the log has it.
     known.unwrap_or_else(|| {
         Fault::new(
@@ -298,6 +301,7 @@ fn call(error: &CallError) -> Fault {
         CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
         CallError::Key(error) => key(error),
         CallError::Kept(error) => kept(error),
+        CallError::Inquiry(error) => inquiry(error),
     }
 }
 
@@ -329,6 +333,16 @@ fn kept(error: &KeptError) -> Fault {
         ),
         KeptError::Checkpoint(_) | KeptError::Resume(_) => fault(StatusCode::CONFLICT, "checkpoint_unusable"),
         KeptError::Crashed(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+    }
+}
+
+fn inquiry(error: &InquiryError) -> Fault {
+    match error {
+        InquiryError::Form { param, .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at(param)
+        }
+        InquiryError::NotServed(_) => Fault::new(StatusCode::NOT_IMPLEMENTED, "not_served", error),
+        InquiryError::Crashed(_) => Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", error),
     }
 }
 

@@ -113,7 +113,7 @@ impl Engine {
     }
 
     /// Has the worker do something between two turns.
-    fn ask<T: Send + 'static>(
+    pub(crate) fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Worker) -> T + Send + 'static,
     ) -> Result<T, CheckpointError> {

@@ -8,16 +8,19 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
+use plimsoll_engine::KeepAlive;
 use plimsoll_policies::{ParseError, Report, Step};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::body::{Body, BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::cut::cut;
-use crate::dialect::{DialectError, Original};
+use crate::dialect::{DialectError, Instead, Original};
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Next;
 use crate::identify::{Api, Identified};
+use crate::inquiry::{self, Asked, Inquiry, InquiryError};
 use crate::kept::{self, Caller, KeptError, RESUME, Wanted};
 use crate::keys::KeyError;
 use crate::live::{Embedded, Kind, Live, Route};
@@ -87,6 +90,10 @@ pub enum Work {
         /// The id in the path; `None` asks for the list.
         id: Option<String>,
     },
+    /// A model that is to be there, or to go.
+    Load(Loading),
+    /// Something that an embedded engine tells besides answers.
+    Tell(Asked),
     /// A conversation to be governed and saved.
     Save {
         /// The engine that its route leads to.
@@ -119,8 +126,20 @@ pub enum Work {
 pub enum Input {
     /// A conversation.
     Chat(Chat),
+    /// A conversation that is tokens already.
+    Continued(Vec<u32>),
     /// A prompt of its own.
     Text(Prompt),
+}
+
+/// A model that is to be there, or to go.
+pub struct Loading {
+    /// The engine.
+    pub engine: Arc<Embedded>,
+    /// For how long; `None`: as it is configured. Zero: it goes.
+    pub keep_alive: Option<KeepAlive>,
+    /// What is answered then.
+    pub answer: Value,
 }
 
 /// What an HTTP upstream is sent.
@@ -218,6 +237,9 @@ pub enum CallError {
          the chat to `/v1/chat/completions`"
     )]
     ResumesElsewhere,
+    /// What is asked of an engine is not of the form of its path.
+    #[error(transparent)]
+    Inquiry(#[from] InquiryError),
     /// The path is not part of any API of the embedded engine.
     #[error("unknown request URL: {method} {path}")]
     UnknownUrl {
@@ -244,20 +266,21 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
     }
     match request.api {
-        Api::Completions | Api::Other if resumes => Err(CallError::ResumesNothing),
+        Api::Completions | Api::Inquiry(_) | Api::Other if resumes => Err(CallError::ResumesNothing),
         Api::SaveCheckpoint if !saves && resumes => Err(KeptError::from(kept::CheckpointError::Off).into()),
         Api::SaveCheckpoint if !saves => without_body(request),
+        Api::Inquiry(inquiry) => ask(request, inquiry).await,
         Api::ChatCompletions
         | Api::SaveCheckpoint
         | Api::Completions
+        | Api::OllamaChat
+        | Api::OllamaGenerate
         | Api::Messages
         | Api::CountMessages
         | Api::Responses
         | Api::ResponsesInputTokens => {
             request.record.record().dialect = Some(request.dialect.as_str());
-            let body = std::mem::replace(&mut request.body, full(""));
-            let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
-            let payload = read_body(&request.head.headers, body, limit).await?;
+            let payload = body(&mut request).await?;
             if request.api == Api::Completions {
                 completion(request, payload)
             } else {
@@ -266,6 +289,41 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         }
         Api::Models | Api::Artifact | Api::Checkpoints | Api::Other => without_body(request),
     }
+}
+
+/// The whole body, decoded.
+async fn body(request: &mut Identified) -> Result<Payload, BodyError> {
+    let body = std::mem::replace(&mut request.body, full(""));
+    let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
+    read_body(&request.head.headers, body, limit).await
+}
+
+/// Inquiries are an upstream's to answer, or told of an engine.
+async fn ask(mut request: Identified, inquiry: Inquiry) -> Result<Call, CallError> {
+    let payload = if inquiry.has_body() { Some(body(&mut request).await?) } else { None };
+    if let Some(payload) = payload.as_ref().filter(|_| inquiry == Inquiry::Tokenize)
+        && inquiry::has_messages(&payload.decoded)?
+    {
+        let payload = payload.clone();
+        return chat(request, payload).await;
+    }
+    let model = payload.as_ref().and_then(|payload| inquiry::model(&payload.decoded));
+    let route = choose(&request, model.as_deref())?;
+    let work = match &route.upstream.kind {
+        Kind::Http(upstream) => {
+            let unread = std::mem::replace(&mut request.body, full(""));
+            let outgoing = Outgoing::Raw(payload.map_or(unread, |payload| full(payload.original)));
+            Work::Send { upstream: upstream.clone(), outgoing }
+        }
+        Kind::Engine(engine) => {
+            if model.is_some() && inquiry.is_of_a_model() {
+                check_model(&request.live, engine, &route, model.as_deref())?;
+            }
+            let body = payload.map(|payload| payload.decoded).unwrap_or_default();
+            Work::Tell(Asked { inquiry, body, engine: engine.clone() })
+        }
+    };
+    Ok(call(request, route, Mode::Off, work))
 }
 
 async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, CallError> {
@@ -298,7 +356,17 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
                 original.unserved().map_or(Ok(()), Err)?;
                 edits = original.edits();
             }
-            let run = run(request.api, engine, chat);
+            let instead = match original.as_deref() {
+                Some(original) => original.instead(engine)?,
+                None => None,
+            };
+            if instead.is_some() && resumed.is_some() {
+                return Err(CallError::ResumesNothing);
+            }
+            let run = match instead {
+                Some(instead) => run_instead(engine, &chat, instead),
+                None => run(request.api, engine, chat),
+            };
             let run = run.map_err(|error| placed(error, original.as_deref()))?;
             if let Some(resumed) = &resumed {
                 how = Some(resumed.restore(engine).await);
@@ -347,6 +415,17 @@ fn run(api: Api, engine: &Arc<Embedded>, chat: Chat) -> Result<Work, CallError> 
         Api::SaveCheckpoint => Work::Save { engine: Some(engine), chat },
         api if api.counts() => Work::Count { engine, chat },
         _ => Work::Generate { engine, input: Input::Chat(chat), options },
+    })
+}
+
+/// What the embedded engine does in place of answering a chat.
+fn run_instead(engine: &Arc<Embedded>, chat: &Chat, instead: Instead) -> Result<Work, CallError> {
+    let options = Options::read(chat.conversation.fields(), engine.sampling())?;
+    let engine = engine.clone();
+    Ok(match instead {
+        Instead::Text(prompt) => Work::Generate { engine, input: Input::Text(prompt), options },
+        Instead::Continued(tokens) => Work::Generate { engine, input: Input::Continued(tokens), options },
+        Instead::Load(answer) => Work::Load(Loading { engine, keep_alive: options.keep_alive, answer }),
     })
 }
 
