@@ -225,6 +225,23 @@ impl Engine {
         self.0.meter.loaded()
     }
 
+    /// Loads the model where it is unloaded, and keeps it as a request with this `keep_alive` would that ends now
+    /// (`None`: as configured); zero unloads it as soon as nothing runs. Blocks until the worker's turn is over and the
+    /// weights are there: not for tasks of an async runtime.
+    ///
+    /// # Errors
+    /// The weights cannot be loaded, or the engine was shut down.
+    pub fn keep_loaded(&self, keep_alive: Option<KeepAlive>) -> Result<(), GenerateError> {
+        let stayed = self.ask(move |worker| worker.stay(keep_alive)).map_err(|_| GenerateError::Gone)?;
+        stayed.map_err(GenerateError::Load)
+    }
+
+    /// When the model will be unloaded if nobody needs it before; `None`: it stays, or it is not loaded. Blocks until
+    /// the worker's turn is over.
+    pub fn unloads_at(&self) -> Option<Instant> {
+        self.ask(|worker| worker.ends()).ok().flatten()
+    }
+
     /// The slots, as they were after the worker's last turn.
     pub fn slots(&self) -> Vec<SlotReading> {
         self.0.board.read()

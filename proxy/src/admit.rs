@@ -11,9 +11,10 @@ use thiserror::Error;
 
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::Governed;
+use crate::inquiry::Asked;
 use crate::kept::{Caller, Kept, Saving, Wanted};
 use crate::live::{Embedded, Live};
-use crate::parse::{Envelope, Input, Options, Outgoing, Work};
+use crate::parse::{Envelope, Input, Loading, Options, Outgoing, Work};
 use crate::stream::Kind;
 
 /// A call that may go where its route leads.
@@ -28,6 +29,10 @@ pub enum Admitted {
     Count(Counting),
     /// Answered from what is kept.
     Kept(Arc<Kept>, Caller, Wanted),
+    /// To have a model there, or gone.
+    Load(Loading),
+    /// Told of an engine.
+    Tell(Arc<Live>, Asked),
     /// Answered from what is loaded.
     Models(Arc<Live>, Option<String>),
 }
@@ -40,7 +45,7 @@ impl Admitted {
             Self::Send(sending) => Some(&mut sending.envelope),
             Self::Save(saving) => Some(&mut saving.envelope),
             Self::Count(counting) => Some(&mut counting.envelope),
-            Self::Kept(..) | Self::Models(..) => None,
+            Self::Kept(..) | Self::Load(_) | Self::Tell(..) | Self::Models(..) => None,
         }
     }
 }
@@ -174,7 +179,7 @@ pub struct AdmitFault {
 /// Reserves what a call needs on the embedded engine; other calls pass.
 pub async fn admit(governed: Governed) -> Result<Admitted, AdmitFault> {
     let param = match &governed.work {
-        Work::Generate { input: Input::Text(_), .. } => "prompt",
+        Work::Generate { input: Input::Text(_) | Input::Continued(_), .. } => "prompt",
         _ => "messages",
     };
     run(governed).await.map_err(|why| AdmitFault { param, why })
@@ -199,19 +204,25 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
             let caller = envelope.caller.clone();
             return Ok(Admitted::Kept(kept, caller, wanted));
         }
+        Work::Load(loading) => return Ok(Admitted::Load(loading)),
+        Work::Tell(asked) => return Ok(Admitted::Tell(envelope.live, asked)),
         Work::Models { id } => return Ok(Admitted::Models(envelope.live, id)),
     };
     let (kind, prompt) = match &input {
         Input::Chat(chat) => (Kind::Chat, engine.counter.ids(&chat.conversation)?),
+        Input::Continued(tokens) => {
+            (Kind::Chat, known(tokens.as_slice().into(), engine.engine.model().vocab)?)
+        }
         Input::Text(prompt) => {
             (Kind::Text, known(engine.counter.plain(prompt)?, engine.engine.model().vocab)?)
         }
     };
-    let max_tokens = room(&engine, &prompt, asked(&input, &options), options.n)?;
+    let context = context(&engine, &envelope);
+    let max_tokens = room(&engine, context, &prompt, (asked(&input, &options), options.n))?;
     let resident = engine.engine.resident_prefix(&prompt);
     let chat = match input {
         Input::Chat(chat) => Some(chat.conversation),
-        Input::Text(_) => None,
+        Input::Continued(_) | Input::Text(_) => None,
     };
     let wait = envelope.live.limits.queue_wait;
     let bounds = bounds::bounds(&engine, &options, chat.as_ref(), &prompt)?;
@@ -244,18 +255,30 @@ fn known(prompt: Arc<[u32]>, vocab: u32) -> Result<Arc<[u32]>, NotAdmitted> {
     }
 }
 
+/// The engine's window, or what the request asks for within it.
+fn context(engine: &Embedded, envelope: &Envelope) -> u32 {
+    let asked = envelope.original.as_ref().and_then(|original| original.window());
+    let asked = asked.map_or(u32::MAX, |asked| u32::try_from(asked).unwrap_or(u32::MAX));
+    engine.engine.context().min(asked)
+}
+
 /// Tokens asked for the answer, or fewer where the policy lowered them.
 fn asked(input: &Input, options: &Options) -> Option<u32> {
     let lowered = match input {
         Input::Chat(chat) => chat.conversation.output_limit().and_then(|limit| u32::try_from(limit).ok()),
-        Input::Text(_) => None,
+        Input::Continued(_) | Input::Text(_) => None,
     };
     options.max_tokens.map(|asked| lowered.map_or(asked, |lowered| lowered.min(asked)))
 }
 
-/// How long an answer may be: what was asked, or whatever the window leaves, and the memory, to so many of them.
-fn room(engine: &Embedded, prompt: &[u32], asked: Option<u32>, count: u32) -> Result<u32, NotAdmitted> {
-    let context = engine.engine.context();
+/// How long an answer may be in a context: what was asked, or whatever the window leaves, and the memory, to so many of
+/// them.
+fn room(
+    engine: &Embedded,
+    context: u32,
+    prompt: &[u32],
+    (asked, count): (Option<u32>, u32),
+) -> Result<u32, NotAdmitted> {
     let used = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
     let left = context.saturating_sub(used);
     if left == 0 || asked.is_some_and(|asked| asked > left) {

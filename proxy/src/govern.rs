@@ -10,7 +10,9 @@ mod summary;
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_policies::{Ask, Chain, Context, Conversation, Limits, NoSummaries, Refusal, Report, Verdict};
+use plimsoll_policies::{
+    Ask, Chain, Context, Conversation, Limits, NoSummaries, Refusal, Report, Tokens, Verdict,
+};
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -72,7 +74,7 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         let rule = Rule {
             route: envelope.route.clone(),
             live: envelope.live.clone(),
-            limits: envelope.route.limits(),
+            limits: limits(&envelope),
             summaries,
             counter,
             caller: Caller::of(&envelope, chat.model.clone()),
@@ -82,7 +84,9 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
         let told = envelope.mode == Mode::Shadow || envelope.api.counts();
         let (conversation, made) = run(&rule, before.clone(), &envelope.record, told).await?;
         report = made;
-        if let Some(field) = report.as_ref().and_then(|report| forbidden(&envelope, &before, report)) {
+        if let Some(field) =
+            report.as_ref().and_then(|report| forbidden(&envelope, rule.limits.window, &before, report))
+        {
             (report, envelope.ungoverned) = (None, Some(field));
             envelope.record.record().ungoverned = Some(field);
         } else if envelope.mode == Mode::Enforce {
@@ -98,11 +102,23 @@ pub async fn govern(counted: Counted) -> Result<Governed, GovernError> {
     Ok(Governed { envelope, work, report })
 }
 
+/// What is known of the place where the prompt will run; the request may ask for a smaller window.
+fn limits(envelope: &Envelope) -> Limits {
+    let limits = envelope.route.limits();
+    let asked = envelope.original.as_ref().and_then(|original| original.window());
+    Limits { window: limits.window.min(asked.unwrap_or(limits.window)), ..limits }
+}
+
 /// The field by which a caller forbids to cut a conversation that does not fit.
-fn forbidden(envelope: &Envelope, before: &Conversation, report: &Report) -> Option<&'static str> {
+fn forbidden(
+    envelope: &Envelope,
+    window: Tokens,
+    before: &Conversation,
+    report: &Report,
+) -> Option<&'static str> {
     let field = envelope.original.as_ref()?.forbids_cuts().filter(|_| envelope.mode == Mode::Enforce)?;
     let answer = before.output_limit().unwrap_or(1);
-    (report.tokens_before.saturating_add(answer) > envelope.route.window()).then_some(field)
+    (report.tokens_before.saturating_add(answer) > window).then_some(field)
 }
 
 /// Does what the caller asks for itself. These steps ask for no summary.

@@ -14,6 +14,7 @@ use crate::body::{Body, impatient};
 use crate::cors;
 use crate::cut::cut;
 use crate::dialect::Dialect;
+use crate::inquiry::Inquiry;
 use crate::kept::Caller;
 use crate::keys::{Bearer, KeyError};
 use crate::live::{Live, Route, Shared};
@@ -23,7 +24,8 @@ use crate::telemetry::RequestSpan;
 pub use head::HeadError;
 
 /// The paths of conversations, which policies act on.
-pub const CONVERSATIONS: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
+pub const CONVERSATIONS: [&str; 5] =
+    ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat", "/api/generate"];
 
 /// The API that a method and path name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub enum Api {
     ChatCompletions,
     /// `POST /v1/completions`
     Completions,
+    /// `POST /api/chat`
+    OllamaChat,
+    /// `POST /api/generate`
+    OllamaGenerate,
     /// `POST /v1/messages`
     Messages,
     /// `POST /v1/messages/count_tokens`
@@ -48,6 +54,8 @@ pub enum Api {
     SaveCheckpoint,
     /// `GET /v1/context/checkpoints`, `GET` and `DELETE /v1/context/checkpoints/{id}`
     Checkpoints,
+    /// Something asked of an embedded engine besides an answer.
+    Inquiry(Inquiry),
     /// Anything else: an HTTP upstream may know it.
     Other,
 }
@@ -56,9 +64,15 @@ impl Api {
     /// Reads a request line. `HEAD` asks as `GET` does; hyper leaves the body out.
     pub fn of(method: &Method, path: &str) -> Self {
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        match (method, plain(path).as_str()) {
+        let path = plain(path);
+        if let Some(inquiry) = Inquiry::of(method, if path.is_empty() { "/" } else { &path }) {
+            return Self::Inquiry(inquiry);
+        }
+        match (method, path.as_str()) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
+            (&Method::POST, "/api/chat") => Self::OllamaChat,
+            (&Method::POST, "/api/generate") => Self::OllamaGenerate,
             (&Method::POST, "/v1/messages") => Self::Messages,
             (&Method::POST, "/v1/messages/count_tokens") => Self::CountMessages,
             (&Method::POST, "/v1/responses") => Self::Responses,
@@ -77,7 +91,7 @@ impl Api {
 
     /// Whether only the tokens of a conversation are asked for.
     pub fn counts(self) -> bool {
-        matches!(self, Self::CountMessages | Self::ResponsesInputTokens)
+        matches!(self, Self::CountMessages | Self::ResponsesInputTokens | Self::Inquiry(Inquiry::Tokenize))
     }
 
     /// The path's template, as traces and metrics name it.
@@ -85,6 +99,8 @@ impl Api {
         match self {
             Self::ChatCompletions => Some("/v1/chat/completions"),
             Self::Completions => Some("/v1/completions"),
+            Self::OllamaChat => Some("/api/chat"),
+            Self::OllamaGenerate => Some("/api/generate"),
             Self::Messages => Some("/v1/messages"),
             Self::CountMessages => Some("/v1/messages/count_tokens"),
             Self::Responses => Some("/v1/responses"),
@@ -92,6 +108,7 @@ impl Api {
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),
+            Self::Inquiry(inquiry) => Some(inquiry.path()),
             Self::Other => None,
         }
     }

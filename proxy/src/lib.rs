@@ -22,6 +22,7 @@ pub mod cors;
 pub mod keys;
 pub mod identify;
 pub mod dialect;
+pub mod inquiry;
 pub mod parse;
 pub mod count;
 pub mod read_tool;

@@ -279,9 +279,10 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Whether a model id means this engine.
+    /// Whether a model id means this engine. Ollama's clients may add a tag that says nothing.
     pub fn answers_to(&self, model: &str) -> bool {
-        model == self.name || model == self.key
+        let is = |model: &str| model == self.name || model == self.key;
+        is(model) || model.strip_suffix(":latest").is_some_and(is)
     }
 
     /// How tokens are chosen where a request does not say: as the model folder says.

@@ -1,14 +1,15 @@
 //! The one place where an error becomes a status and a body, in the caller's dialect.
 
+mod fault;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use plimsoll_engine::{AdmitError, CheckpointError, GrammarError};
 use plimsoll_policies::{CountError, Refusal};
@@ -17,11 +18,12 @@ use tower::{BoxError, Layer, Service};
 
 use crate::admit::{AdmitFault, NotAdmitted};
 use crate::body::{Body, BodyError, full};
-use crate::dialect::{Dialect, DialectError, anthropic};
+use crate::dialect::{Dialect, DialectError};
 use crate::explain::ExplainError;
 use crate::forward::{EngineFailed, NoSuchModel, UpstreamError};
 use crate::govern::GovernError;
 use crate::identify::{HeadError, IdentifyError};
+use crate::inquiry::InquiryError;
 use crate::kept::{self, KeptError};
 use crate::keys::KeyError;
 use crate::parse::CallError;
@@ -29,70 +31,12 @@ use crate::record::Received;
 use crate::slot_files::FolderError;
 use crate::slots::SlotsError;
 
-/// How long a client should wait before it asks a full house again.
-const RETRY: Duration = Duration::from_secs(1);
+pub use fault::{Fault, Overflow};
 
 /// Anthropic's status for a server that has too much to do.
 const OVERLOADED: u16 = 529;
 
-/// An error as a client sees it, in the words of OpenAI's API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The status.
-    pub status: StatusCode,
-    /// `error.code`, by which SDKs choose an exception and metrics a label.
-    pub code: &'static str,
-    /// `error.param`: the field at fault.
-    pub param: Option<String>,
-    /// `error.message`.
-    pub message: String,
-    /// `retry-after`, where trying again makes sense.
-    pub retry: Option<Duration>,
-    /// `allow`, where the path has other methods.
-    pub allow: Option<&'static str>,
-    /// The figures of a prompt that does not fit.
-    pub overflow: Option<Overflow>,
-}
-
-/// A prompt that does not fit, in tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overflow {
-    /// Tokens of the prompt.
-    pub prompt: u64,
-    /// Tokens that it may have.
-    pub most: u64,
-}
-
 impl Fault {
-    fn new(status: StatusCode, code: &'static str, message: &dyn Display) -> Self {
-        Self {
-            status,
-            code,
-            param: None,
-            message: message.to_string(),
-            retry: None,
-            allow: None,
-            overflow: None,
-        }
-    }
-
-    fn at(self, param: &str) -> Self {
-        Self { param: Some(param.to_owned()), ..self }
-    }
-
-    fn again(self) -> Self {
-        Self { retry: Some(RETRY), ..self }
-    }
-
-    /// The error body in a dialect; it also stands in the midst of a stream. `id` is our id of the request.
-    pub fn body_in(&self, dialect: Dialect, id: &str) -> Value {
-        match dialect {
-            Dialect::OpenAi => self.body(),
-            Dialect::Anthropic => anthropic::error::body(&self.renamed(dialect), self.status_in(dialect), id),
-            Dialect::Responses => self.renamed(dialect).body(),
-        }
-    }
-
     /// The status in a dialect.
     fn status_in(&self, dialect: Dialect) -> StatusCode {
         match (dialect, self.status) {
@@ -101,40 +45,6 @@ impl Fault {
             }
             _ => self.status,
         }
-    }
-
-    /// With the dialect's own name for the field at fault.
-    fn renamed(&self, dialect: Dialect) -> Self {
-        let name = self.param.as_deref().unwrap_or_default();
-        let own = dialect.renamed(name);
-        let message = self.message.replace(&format!("`{name}`"), &format!("`{own}`"));
-        Self { param: self.param.as_ref().map(|_| own.to_owned()), message, ..self.clone() }
-    }
-
-    /// The error body in OpenAI's form.
-    pub fn body(&self) -> Value {
-        let kind = match self.status.as_u16() {
-            401 | 403 => "authentication_error",
-            429 => "rate_limit_error",
-            500.. => "server_error",
-            _ => "invalid_request_error",
-        };
-        json!({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
-    }
-
-    fn response(&self, dialect: Dialect, id: &str) -> Response<Body> {
-        let mut response = json(&self.body_in(dialect, id));
-        *response.status_mut() = self.status_in(dialect);
-        if let Some(after) = self.retry {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if let Some(allow) = self.allow {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        response
     }
 }
 
@@ -222,7 +132,8 @@ pub fn fault(error: &BoxError) -> Fault {
         .or_else(|| error.downcast_ref().map(upstream))
         .or_else(|| error.downcast_ref().map(engine))
         .or_else(|| error.downcast_ref().map(model))
-        .or_else(|| error.downcast_ref().map(kept));
+        .or_else(|| error.downcast_ref().map(kept))
+        .or_else(|| error.downcast_ref().map(inquiry));
     // What is inside stays inside: the log has it.
     known.unwrap_or_else(|| {
         Fault::new(
@@ -298,6 +209,7 @@ fn call(error: &CallError) -> Fault {
         CallError::UnknownUrl { .. } => fault(StatusCode::NOT_FOUND, "unknown_url"),
         CallError::Key(error) => key(error),
         CallError::Kept(error) => kept(error),
+        CallError::Inquiry(error) => inquiry(error),
     }
 }
 
@@ -329,6 +241,16 @@ fn kept(error: &KeptError) -> Fault {
         ),
         KeptError::Checkpoint(_) | KeptError::Resume(_) => fault(StatusCode::CONFLICT, "checkpoint_unusable"),
         KeptError::Crashed(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+    }
+}
+
+fn inquiry(error: &InquiryError) -> Fault {
+    match error {
+        InquiryError::Form { param, .. } => {
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at(param)
+        }
+        InquiryError::NotServed(_) => Fault::new(StatusCode::NOT_IMPLEMENTED, "not_served", error),
+        InquiryError::Crashed(_) => Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", error),
     }
 }
 

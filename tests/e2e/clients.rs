@@ -42,6 +42,16 @@ fn openai_takes_several_answers() {
 }
 
 #[test]
+fn ollama_chats() {
+    run_script("ollama_chat.py");
+}
+
+#[test]
+fn ollama_generates_lists_and_understands_the_errors() {
+    run_script("ollama_generate.py");
+}
+
+#[test]
 fn openai_gets_responses() {
     run_script("responses.py");
 }

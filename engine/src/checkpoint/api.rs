@@ -113,14 +113,19 @@ impl Engine {
     }
 
     /// Has the worker do something between two turns.
-    fn ask<T: Send + 'static>(
+    pub(crate) fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Worker) -> T + Send + 'static,
     ) -> Result<T, CheckpointError> {
         let (answer, answered) = mpsc::sync_channel(1);
         // One at a time: the channel keeps one place for all of them.
         let turn = self.0.asking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let order = Command::Ask(Box::new(move |worker| drop(answer.send(work(worker)))));
+        let order = Command::Ask(Box::new(move |worker| {
+            let done = work(worker);
+            // Who has the answer finds it in the readings too.
+            worker.publish();
+            drop(answer.send(done));
+        }));
         self.0.commands.try_send(order).map_err(|_| CheckpointError::Gone)?;
         let done = answered.recv().map_err(|_| CheckpointError::Gone);
         drop(turn);

@@ -105,6 +105,12 @@ impl Folder {
         number(&self.genai, "/model/vocab_size").or_else(|| self.number("vocab_size"))
     }
 
+    /// The architecture's name.
+    pub(super) fn family(&self) -> Option<String> {
+        let told = self.config.get("model_type").or_else(|| self.genai.pointer("/model/type"));
+        told.and_then(Value::as_str).map(str::to_owned)
+    }
+
     /// Ids that end an answer.
     pub(super) fn eos(&self) -> Vec<u32> {
         let told = [

@@ -28,6 +28,8 @@ pub struct Model {
     pub folder: PathBuf,
     /// Its graph.
     pub file: PathBuf,
+    /// Its family, such as `llama`, as the folder's configuration names it.
+    pub family: Option<String>,
     /// How its KV cache is kept.
     pub layout: Layout,
     /// Layers whose KV cache grows with the tokens.
@@ -184,6 +186,7 @@ impl Model {
             vocab: small(vocab),
             context_length: small(context),
             eos: files.eos(),
+            family: files.family(),
             sampling: files.sampling(),
             logits_type,
             query_heads: small(found.heads.or_else(|| files.query_heads()).unwrap_or(first.0.max(1) as u64)),

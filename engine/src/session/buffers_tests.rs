@@ -9,6 +9,7 @@ fn model(vocab: u32, last_only: bool) -> Model {
     let name = |text: &str| text.to_owned();
     Model {
         folder: Path::new(".").to_owned(),
+        family: None,
         file: Path::new("model.onnx").to_owned(),
         layout: Layout::SharedBuffer,
         kv_layers: 1,

@@ -91,6 +91,21 @@ impl Text {
         &self.templates
     }
 
+    /// The chat template as it runs, for prompts with tools or for those without; none where the model has none.
+    pub fn template_source(&self, tools: bool) -> Option<String> {
+        self.templates.source(tools)
+    }
+
+    /// Whether the chat template asks for a variable, such as `enable_thinking`.
+    pub fn asks_for(&self, variable: &str) -> bool {
+        self.templates.asks_for(variable)
+    }
+
+    /// The special tokens that the template knows by a role, such as `bos_token`.
+    pub fn special_token(&self, role: &str) -> Option<&str> {
+        self.templates.special_token(role)
+    }
+
     /// Ids of a rendered prompt: special tokens in it are recognised, none is added. Costs only what no earlier
     /// prompt contained, where [`segmented`](Self::segmented).
     pub fn encode(&self, rendered: &str) -> Result<Encoded, EncodeError> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 
@@ -25,6 +25,8 @@ pub(crate) struct Life {
     keep: KeepAlive,
     idle_since: Instant,
     unloaded: bool,
+    /// Somebody has asked for it to go; what runs still ends.
+    leaving: bool,
     load: Load,
 }
 
@@ -40,12 +42,13 @@ impl fmt::Debug for Life {
 impl Life {
     /// A model that is loaded now.
     pub(crate) fn new(default: KeepAlive, load: Load) -> Self {
-        Self { default, keep: default, idle_since: Instant::now(), unloaded: false, load }
+        Self { default, keep: default, idle_since: Instant::now(), unloaded: false, leaving: false, load }
     }
 
     /// A request has ended that wants the model kept for so long.
     pub(super) fn used(&mut self, keep: Option<KeepAlive>) {
-        self.keep = keep.unwrap_or(self.default);
+        let now = KeepAlive::For(Duration::ZERO);
+        self.keep = if self.leaving { now } else { keep.unwrap_or(self.default) };
         self.idle_since = Instant::now();
     }
 
@@ -82,8 +85,28 @@ impl Worker {
         tracing::info!(target: "plimsoll", idle = ?self.life.idle_since.elapsed(), "model unloaded");
     }
 
+    /// Loads the model, and keeps it as a request would have it that ends now; for no time at all, unloads it as soon as
+    /// nothing runs.
+    pub(crate) fn stay(&mut self, keep: Option<KeepAlive>) -> Result<(), String> {
+        self.life.leaving = keep == Some(KeepAlive::For(Duration::ZERO));
+        if !self.life.leaving {
+            self.wake()?;
+        }
+        self.life.used(keep);
+        if self.life.leaving && !self.life.unloaded() && self.jobs.iter().all(Option::is_none) {
+            self.unload();
+        }
+        Ok(())
+    }
+
+    /// When the model goes, should nothing happen before; `None`: it stays, or is not there.
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        self.life.ends()
+    }
+
     /// Loads the model where it is unloaded. All who ask meanwhile find it loaded: they wait in the channel.
     pub(super) fn wake(&mut self) -> Result<(), String> {
+        self.life.leaving = false;
         if !self.life.unloaded() {
             return Ok(());
         }
@@ -96,7 +119,7 @@ impl Worker {
         self.current.replace(session.interrupt());
         self.session = session;
         self.segments.share_by(self.session.sharing().map_or(0, |sharing| sharing.step()));
-        self.life.used(Some(self.life.keep));
+        self.life.idle_since = Instant::now();
         self.life.unloaded = false;
         if let Some(meter) = &self.meter {
             meter.reload(holdings);

@@ -222,7 +222,7 @@ impl Worker {
     }
 
     /// Shows what is held now.
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let held = self.slots.tokens() + self.segments.tokens();
         self.board.publish(&self.slots, held as u64 * self.facts.kv_bytes_per_token);
         let (segments, tokens) = (self.segments.count(), self.segments.tokens() as u64);

@@ -42,6 +42,9 @@ impl Worker {
             return Self::refuse(order, GenerateError::Session("no slot is idle".to_owned()));
         };
         let had = self.slots.len(picked.slot);
+        if order.ahead.is_none() {
+            self.leave_version(&picked);
+        }
         let cached = self.bring(&picked, &prompt, Some(&mut order.permit));
         let limit = order.permit.tokens() as usize;
         self.slots.start(picked.slot, &prompt, cached, limit);

@@ -37,6 +37,17 @@ impl Worker {
         }
     }
 
+    /// Most of an idle conversation goes on in another slot, beyond what many have in common: what it was is a former
+    /// version, and the first to go.
+    pub(super) fn leave_version(&mut self, picked: &Picked) {
+        let Some((Donor::Slot(donor), tokens)) = picked.donor else { return };
+        let common = self.slots.base(donor).map_or(0, |base| base.tokens);
+        let most = 2 * tokens >= self.slots.len(donor) && tokens >= common + LEAST;
+        if most && !self.slots.busy(donor) && self.segments.shares() {
+            self.slots.leave_behind(donor);
+        }
+    }
+
     /// What a slot shares of `wanted`, as its permit allows.
     fn base<'p>(
         &mut self,

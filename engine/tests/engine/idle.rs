@@ -98,6 +98,41 @@ fn a_restore_loads_the_model_and_an_unloaded_one_has_nothing_to_save() {
 }
 
 #[test]
+fn a_model_comes_and_goes_without_a_request() {
+    let engine = load(KeepAlive::Always);
+    assert_eq!(engine.unloads_at(), None);
+    engine.keep_loaded(Some(NOT_AT_ALL)).unwrap();
+    // No wait: who asked for it finds it gone.
+    assert!(!engine.loaded());
+    engine.keep_loaded(Some(NOT_AT_ALL)).unwrap();
+    assert!(!engine.loaded());
+    let before = std::time::Instant::now();
+    engine.keep_loaded(Some(KeepAlive::For(Duration::from_secs(3600)))).unwrap();
+    assert!(engine.loaded());
+    assert!(engine.unloads_at().is_some_and(|at| at >= before + Duration::from_secs(3600)));
+    engine.keep_loaded(None).unwrap();
+    assert_eq!(engine.unloads_at(), None);
+}
+
+/// What runs ends whole; then the model goes, whatever the request had said.
+#[test]
+fn a_model_that_is_to_go_waits_for_what_runs() {
+    let engine = load(KeepAlive::Always);
+    block_on(async {
+        let permit = engine.reserve(400).await.unwrap();
+        let mut answer = engine.generate(greedy(&[300, 301, 302], 300), permit);
+        answer.next().await.unwrap().unwrap();
+        engine.keep_loaded(Some(NOT_AT_ALL)).unwrap();
+        while let Some(event) = answer.next().await {
+            event.unwrap();
+        }
+    });
+    wait_until_unloaded(&engine);
+    block_on(run(&engine, greedy(&[300, 301, 302], 3))).unwrap();
+    assert!(engine.loaded());
+}
+
+#[test]
 fn an_unloaded_engine_shuts_down() {
     let engine = load(NOT_AT_ALL);
     wait_until_unloaded(&engine);

@@ -12,6 +12,8 @@ pub enum Dialect {
     Openai,
     /// Anthropic's Messages.
     Anthropic,
+    /// Ollama's own API: `/api/chat`, `/api/generate`.
+    Ollama,
 }
 
 impl Dialect {
@@ -21,6 +23,7 @@ impl Dialect {
         match self {
             Self::Openai => "openai",
             Self::Anthropic => "anthropic",
+            Self::Ollama => "ollama",
         }
     }
 }

@@ -145,7 +145,7 @@ fn bad_upstreams_are_explained() {
       hint: sent to `url` as `Authorization: Bearer`, or as `x-api-key` where its dialect is `anthropic`, in place of the caller's. Default: the caller's is passed on
     upstreams.h.api_key: has a character that cannot stand in a header
       hint: look for a space or a line break at an end of it
-    upstreams.h.dialect: expected one of `openai`, `anthropic`, got `gemini`
+    upstreams.h.dialect: expected one of `openai`, `anthropic`, `ollama`, got `gemini`
     upstreams.h: has neither `engine` nor `url`
       hint: `engine: {model: FOLDER}` runs a model here, `url: http://HOST:PORT` forwards to a server
     upstreams.h.ulr: unknown option
@@ -353,7 +353,7 @@ policies:
     policies.t.steps[2]: step `trim_turns` stands twice
       hint: keep one of them
     routes[0].policy: `agent` would never run: no conversation comes to a path like `/v1/embeddings`
-      hint: conversations come to `/v1/chat/completions`, `/v1/messages`, `/v1/responses`; for other paths say `off`
+      hint: conversations come to `/v1/chat/completions`, `/v1/messages`, `/v1/responses`, `/api/chat`, `/api/generate`; for other paths say `off`
     routes[1].polcy: unknown option
       hint: did you mean `policy`?
     ");

@@ -101,8 +101,9 @@ pub(super) struct Upstream {
     /// Asks each server whether it is well. Default none: the requests themselves tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) health: Option<HealthCheck>,
-    /// Dialect of the server at `url`: `openai` (chat completions and responses) or `anthropic` (messages). Policies act
-    /// on requests of this dialect and refuse those of others; `mode: off` passes all. Default `openai`.
+    /// Dialect of the server at `url`: `openai` (chat completions and responses), `anthropic` (messages) or `ollama` (its
+    /// own API). Policies act on requests of this dialect and refuse those of others; `mode: off` passes all. Default
+    /// `openai`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dialect: Option<Dialect>,
     /// Sent to `url` as `Authorization: Bearer`, or as `x-api-key` where its dialect is `anthropic`, in place of the

@@ -5,6 +5,7 @@
 //! ([`Original`]), and writes answers ([`Reply`]) and errors ([`Fault`](crate::respond::Fault)).
 
 pub(crate) mod anthropic;
+pub(crate) mod ollama;
 mod raw;
 mod responses;
 
@@ -18,7 +19,8 @@ use crate::admit::Run;
 use crate::config;
 use crate::forward::{Seen, Usage};
 use crate::identify::Api;
-use crate::parse::OptionError;
+use crate::live::Embedded;
+use crate::parse::{OptionError, Prompt};
 use crate::stream::Reply;
 use crate::telemetry::Said;
 
@@ -28,6 +30,8 @@ pub enum Dialect {
     /// OpenAI's chat completions and completions, and every path that is no other dialect's.
     #[default]
     OpenAi,
+    /// Ollama's own API.
+    Ollama,
     /// Anthropic's Messages.
     Anthropic,
     /// OpenAI's Responses API.
@@ -41,6 +45,9 @@ impl Dialect {
             |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match path {
             _ if below("/v1/messages") => Self::Anthropic,
+            // The root tells whether an Ollama is here.
+            "" => Self::Ollama,
+            _ if below("/api") => Self::Ollama,
             _ if below("/v1/responses") => Self::Responses,
             _ => Self::OpenAi,
         }
@@ -50,6 +57,7 @@ impl Dialect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Ollama => "ollama",
             Self::Anthropic => "anthropic",
             Self::Responses => "responses",
         }
@@ -60,6 +68,7 @@ impl Dialect {
         match self {
             Self::OpenAi | Self::Responses => config::Dialect::Openai,
             Self::Anthropic => config::Dialect::Anthropic,
+            Self::Ollama => config::Dialect::Ollama,
         }
     }
 
@@ -68,6 +77,7 @@ impl Dialect {
         match self {
             Self::OpenAi => member,
             Self::Anthropic => anthropic::renamed(member),
+            Self::Ollama => ollama::renamed(member),
             Self::Responses => responses::renamed(member),
         }
     }
@@ -80,6 +90,7 @@ impl Dialect {
         match self {
             Self::OpenAi => Ok(None),
             Self::Anthropic => anthropic::translate(api, body).map(Some),
+            Self::Ollama => ollama::translate(api, body),
             Self::Responses => responses::translate(body).map(Some),
         }
     }
@@ -123,6 +134,19 @@ pub trait Original: Send + Sync {
         None
     }
 
+    /// Tokens that prompt and answer may have together, where the request says so.
+    fn window(&self) -> Option<Tokens> {
+        None
+    }
+
+    /// What the embedded engine does where it does not answer the conversation.
+    ///
+    /// # Errors
+    /// The engine's model cannot do it: the place in the caller's body, what is wrong and what to send instead.
+    fn instead(&self, _engine: &Embedded) -> Result<Option<Instead>, OptionError> {
+        Ok(None)
+    }
+
     /// The field by which the caller forbids that what does not fit is cut: it goes on as it came then, to be refused.
     fn forbids_cuts(&self) -> Option<&'static str> {
         None
@@ -135,6 +159,16 @@ pub trait Original: Send + Sync {
 
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.
     fn counted(&self, tokens: Tokens, before: Tokens) -> Value;
+}
+
+/// What a request asks of the embedded engine in place of an answer to its conversation.
+pub enum Instead {
+    /// To go on from a text or tokens as they are.
+    Text(Prompt),
+    /// To go on from a conversation that is tokens already.
+    Continued(Vec<u32>),
+    /// To have the model there, or gone, and this answer.
+    Load(Value),
 }
 
 /// A body that is no request of its dialect.

@@ -17,7 +17,7 @@ use super::send::{Answered, Content, Outbound};
 use super::upstream::{HttpUpstream, UpstreamError, fail};
 use super::usage::Usage;
 use crate::config::Dialect;
-use crate::dialect::anthropic;
+use crate::dialect::{anthropic, ollama};
 use crate::govern::Failure;
 use crate::telemetry::{ChatRequest, ChatSpan, Operation, Settings, SummarizeSpan};
 
@@ -94,6 +94,7 @@ impl HttpUpstream {
         let usual = match dialect {
             Dialect::Openai => "/v1/chat/completions",
             Dialect::Anthropic => "/v1/messages",
+            Dialect::Ollama => "/api/chat",
         };
         let path: PathAndQuery = question.path.unwrap_or(usual).parse().map_err(http::Error::from)?;
         let mut headers = question.credentials.clone();
@@ -139,6 +140,9 @@ impl HttpUpstream {
             Dialect::Anthropic => {
                 anthropic::answer::text(&bytes).map(|(text, cut, usage)| Answer { text, cut, usage })
             }
+            Dialect::Ollama => {
+                ollama::own::answer(&bytes).map(|(text, cut, usage)| Answer { text, cut, usage })
+            }
         };
         answer.ok_or_else(|| Failure::lasting("no_completion"))
     }
@@ -150,6 +154,7 @@ impl Question<'_> {
         match dialect {
             Dialect::Openai => self.completion(),
             Dialect::Anthropic => self.message(),
+            Dialect::Ollama => ollama::own::question(self.model, self.messages, self.max_tokens).into(),
         }
     }
 

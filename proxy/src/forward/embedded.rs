@@ -5,7 +5,7 @@ mod choice;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::Response;
 use plimsoll_engine::text::{AnswerReader, Piece};
@@ -68,6 +68,19 @@ pub struct End {
     pub completion: u64,
     /// Those of them that are thoughts, their marks included; none where the model does not think.
     pub reasoning: Option<u64>,
+    /// What took how long.
+    pub times: Times,
+}
+
+/// How long the parts of an answer took, as measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// Until the engine began: for a slot, and for the weights where they had to be loaded.
+    pub queued: Duration,
+    /// Until the prompt was computed.
+    pub prefill: Duration,
+    /// From there to the end.
+    pub decode: Duration,
 }
 
 /// Starts the generation and answers in the form that was asked for.
@@ -218,6 +231,8 @@ struct Meter {
     said: Vec<Said>,
     /// How many choices there are.
     choices: u64,
+    /// When the answer was asked for, when the engine began, when the prompt was computed.
+    since: [Option<Instant>; 3],
 }
 
 impl Meter {
@@ -258,6 +273,7 @@ impl Meter {
             memory,
             said,
             choices: run.permits.len() as u64,
+            since: [Some(Instant::now()), None, None],
         }
     }
 
@@ -290,6 +306,7 @@ impl Meter {
             return;
         }
         self.cached = u64::from(cached);
+        self.since[1] = Some(Instant::now());
         if let Some(span) = &mut self.span {
             span.prefill(self.cached, self.prompt.saturating_sub(self.cached));
         }
@@ -297,6 +314,9 @@ impl Meter {
 
     fn prefilled(&mut self, choice: usize) {
         self.look();
+        if choice == 0 {
+            self.since[2] = Some(Instant::now());
+        }
         if let Some(span) = self.span.as_mut().filter(|_| choice == 0) {
             span.prefilled();
         }
@@ -343,6 +363,19 @@ impl Meter {
             cached: self.cached,
             completion: self.completion,
             reasoning,
+            times: self.times(),
+        }
+    }
+
+    fn times(&self) -> Times {
+        let between = |from: Option<Instant>, to: Option<Instant>| {
+            from.zip(to).map_or(Duration::ZERO, |(from, to)| to.saturating_duration_since(from))
+        };
+        let [asked, begun, computed] = self.since;
+        Times {
+            queued: between(asked, begun),
+            prefill: between(begun, computed),
+            decode: between(computed, Some(Instant::now())),
         }
     }
 

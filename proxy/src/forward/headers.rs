@@ -68,7 +68,7 @@ pub(crate) fn for_own_questions(headers: &HeaderMap) -> HeaderMap {
 /// An API key as a server of this dialect takes it; it never shows in a log.
 pub(super) fn credential(dialect: Dialect, key: &Secret) -> Result<(HeaderName, HeaderValue), http::Error> {
     let (name, value) = match dialect {
-        Dialect::Openai => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+        Dialect::Openai | Dialect::Ollama => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
         Dialect::Anthropic => (API_KEY, key.expose().to_owned()),
     };
     let mut value = HeaderValue::try_from(value)?;

@@ -4,6 +4,7 @@ pub(crate) mod ask;
 mod count;
 mod embedded;
 pub(crate) mod headers;
+mod load;
 mod models;
 mod tls;
 mod client;
@@ -27,9 +28,9 @@ use tower::BoxError;
 use crate::admit::Admitted;
 use crate::body::{Body, observed};
 use crate::govern::AfterAnswer;
-use crate::kept;
+use crate::{inquiry, kept};
 
-pub use embedded::{Answer, End, Part, Step};
+pub use embedded::{Answer, End, Part, Step, Times};
 pub use models::NoSuchModel;
 pub use upstream::UpstreamError;
 pub use usage::{Seen, Usage, first_of, last_of};
@@ -51,6 +52,8 @@ pub async fn forward(mut admitted: Admitted) -> Result<Response<Body>, BoxError>
         Admitted::Save(saving) => kept::save(saving).await?,
         Admitted::Count(counting) => count::answer(&counting)?,
         Admitted::Kept(kept, caller, wanted) => kept::answer(kept, caller, wanted).await?,
+        Admitted::Load(loading) => load::answer(loading).await?,
+        Admitted::Tell(live, asked) => inquiry::answer(live, asked).await?,
         Admitted::Models(live, id) => models::answer(&live, id.as_deref())?,
     };
     Ok(match after {

@@ -1,232 +1,35 @@
 //! Reads a request's body, chooses its route by model, and makes a typed call of it over the original bytes.
 
+mod call;
 mod chat;
 mod completion;
+mod error;
 mod options;
 
 use std::sync::Arc;
 
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
-use plimsoll_policies::{ParseError, Report, Step};
-use thiserror::Error;
 
-use crate::body::{Body, BodyError, Payload, full, read_body};
+use crate::body::{BodyError, Payload, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::cut::cut;
-use crate::dialect::{DialectError, Original};
+use crate::dialect::{DialectError, Instead, Original};
 use crate::forward::upstream::HttpUpstream;
-use crate::govern::Next;
 use crate::identify::{Api, Identified};
-use crate::kept::{self, Caller, KeptError, RESUME, Wanted};
-use crate::keys::KeyError;
+use crate::inquiry::{self, Asked, Inquiry};
+use crate::kept::{self, KeptError, RESUME, Wanted};
 use crate::live::{Embedded, Kind, Live, Route};
-use crate::telemetry::RequestSpan;
 
+pub use call::{Call, Envelope, Input, Loading, Outgoing, Work};
 use chat::Read;
 pub use chat::{Chat, MessageError};
 pub use completion::Prompt;
+pub use error::CallError;
 pub use options::{CallMode, LONGEST_FORMAT, OptionError, Options, ToolChoice};
 
 /// The caller's wish to be left alone, honoured only where the route allows it.
 pub const BYPASS: &str = "x-plimsoll-bypass";
-
-/// A request whose body is understood as far as its route needs.
-pub struct Call {
-    /// What is known of the request around its body.
-    pub envelope: Envelope,
-    /// What is asked.
-    pub work: Work,
-}
-
-/// A request without its body, and under which rules it runs.
-#[derive(Clone)]
-pub struct Envelope {
-    /// Method, URL and headers as they came.
-    pub head: Parts,
-    /// The API it speaks.
-    pub api: Api,
-    /// What it was before it was translated; none where it speaks OpenAI's dialect or was not read.
-    pub original: Option<Arc<dyn Original>>,
-    /// Edits that the caller asks the embedded engine for, ahead of the route's policy.
-    pub edits: Vec<Step>,
-    /// What they did.
-    pub edited: Option<Report>,
-    /// The one route that answers it.
-    pub route: Arc<Route>,
-    /// What the route's policy may do with this request.
-    pub mode: Mode,
-    /// The configuration it runs under.
-    pub live: Arc<Live>,
-    /// Whose request it is, as far as what is kept is concerned.
-    pub caller: Caller,
-    /// What is told of the request at its end.
-    pub record: RequestSpan,
-    /// Where the embedded engine resumes a conversation: whether its keys and values were `restored`, `resident` or are
-    /// `computed`. Of another server's nothing is known.
-    pub resumed: Option<&'static str>,
-    /// The field for which the request goes to its server as it came, though its route has a policy.
-    pub ungoverned: Option<&'static str>,
-    /// What is to be prepared once the answer is out.
-    pub next: Option<Box<Next>>,
-}
-
-/// What a call asks for, and of whom.
-pub enum Work {
-    /// An answer of the embedded engine.
-    Generate {
-        /// The engine.
-        engine: Arc<Embedded>,
-        /// What it goes on from.
-        input: Input,
-        /// How it goes on.
-        options: Options,
-    },
-    /// The list of models, or the one that the path names, of the embedded engines.
-    Models {
-        /// The id in the path; `None` asks for the list.
-        id: Option<String>,
-    },
-    /// A conversation to be governed and saved.
-    Save {
-        /// The engine that its route leads to.
-        engine: Option<Arc<Embedded>>,
-        /// The conversation.
-        chat: Chat,
-    },
-    /// The tokens of a conversation, as the policy would send it.
-    Count {
-        /// The engine that would run it.
-        engine: Arc<Embedded>,
-        /// The conversation.
-        chat: Chat,
-    },
-    /// Something that is kept for the caller.
-    Kept {
-        /// What is wanted.
-        wanted: Wanted,
-    },
-    /// An answer of an HTTP upstream.
-    Send {
-        /// The upstream.
-        upstream: Arc<HttpUpstream>,
-        /// What is sent.
-        outgoing: Outgoing,
-    },
-}
-
-/// What the embedded engine goes on from.
-pub enum Input {
-    /// A conversation.
-    Chat(Chat),
-    /// A prompt of its own.
-    Text(Prompt),
-}
-
-/// What an HTTP upstream is sent.
-pub enum Outgoing {
-    /// A conversation, to be governed.
-    Chat(Chat),
-    /// The body as it came.
-    Raw(Body),
-}
-
-impl Work {
-    /// The chat in it, if it is one.
-    pub fn chat(&self) -> Option<&Chat> {
-        match self {
-            Self::Generate { input: Input::Chat(chat), .. }
-            | Self::Send { outgoing: Outgoing::Chat(chat), .. }
-            | Self::Count { chat, .. }
-            | Self::Save { chat, .. } => Some(chat),
-            _ => None,
-        }
-    }
-
-    /// The chat in it, to be edited.
-    pub fn chat_mut(&mut self) -> Option<&mut Chat> {
-        match self {
-            Self::Generate { input: Input::Chat(chat), .. }
-            | Self::Send { outgoing: Outgoing::Chat(chat), .. }
-            | Self::Count { chat, .. }
-            | Self::Save { chat, .. } => Some(chat),
-            _ => None,
-        }
-    }
-}
-
-/// The body cannot be served.
-#[derive(Debug, Error)]
-pub enum CallError {
-    /// The bytes did not arrive or do not decode.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    /// Not JSON, or not a chat request.
-    #[error(transparent)]
-    Parse(#[from] ParseError),
-    /// Not a request of its dialect.
-    #[error(transparent)]
-    Dialect(#[from] DialectError),
-    /// The server that its route leads to speaks another dialect.
-    #[error(
-        "the upstream `{upstream}` speaks `{its}`, and this request is of `{dialect}`: send it in that dialect, or give \
-         the upstream's own by `upstreams.{upstream}.dialect`"
-    )]
-    OtherDialect {
-        /// The upstream's name.
-        upstream: String,
-        /// Its dialect.
-        its: &'static str,
-        /// The request's.
-        dialect: &'static str,
-    },
-    /// A field of a completion request is missing or of the wrong form.
-    #[error(transparent)]
-    Option(#[from] OptionError),
-    /// A message that the embedded engine cannot take.
-    #[error(transparent)]
-    Message(#[from] MessageError),
-    /// The body names no model and the route does not say `any_model`.
-    #[error("you must provide a `model`; served here: {served}")]
-    NoModel {
-        /// The model ids that exist, comma separated.
-        served: String,
-    },
-    /// The model is not served on this route.
-    #[error("the model `{model}` does not exist; served here: {served}")]
-    UnknownModel {
-        /// The model asked for.
-        model: String,
-        /// The model ids that exist, comma separated.
-        served: String,
-    },
-    /// The route that its model chose asks for another key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A malformed request for what is kept.
-    #[error(transparent)]
-    Kept(#[from] KeptError),
-    /// A checkpoint is named by a request that has no messages to put it before.
-    #[error(
-        "`{RESUME}` puts a saved conversation before the messages of a chat, and this request is none: \
-         leave the header out or send a chat"
-    )]
-    ResumesNothing,
-    /// A checkpoint is named by a chat of a dialect that checkpoints are not kept in.
-    #[error(
-        "`{RESUME}` goes before a chat of this dialect on the embedded engine alone: leave the header out, or send \
-         the chat to `/v1/chat/completions`"
-    )]
-    ResumesElsewhere,
-    /// The path is not part of any API of the embedded engine.
-    #[error("unknown request URL: {method} {path}")]
-    UnknownUrl {
-        /// The method asked for.
-        method: String,
-        /// The path asked for.
-        path: String,
-    },
-}
 
 /// Turns an identified request into a call.
 pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
@@ -244,20 +47,21 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         return Ok(call(request, route, Mode::Off, Work::Send { upstream, outgoing }));
     }
     match request.api {
-        Api::Completions | Api::Other if resumes => Err(CallError::ResumesNothing),
+        Api::Completions | Api::Inquiry(_) | Api::Other if resumes => Err(CallError::ResumesNothing),
         Api::SaveCheckpoint if !saves && resumes => Err(KeptError::from(kept::CheckpointError::Off).into()),
         Api::SaveCheckpoint if !saves => without_body(request),
+        Api::Inquiry(inquiry) => ask(request, inquiry).await,
         Api::ChatCompletions
         | Api::SaveCheckpoint
         | Api::Completions
+        | Api::OllamaChat
+        | Api::OllamaGenerate
         | Api::Messages
         | Api::CountMessages
         | Api::Responses
         | Api::ResponsesInputTokens => {
             request.record.record().dialect = Some(request.dialect.as_str());
-            let body = std::mem::replace(&mut request.body, full(""));
-            let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
-            let payload = read_body(&request.head.headers, body, limit).await?;
+            let payload = body(&mut request).await?;
             if request.api == Api::Completions {
                 completion(request, payload)
             } else {
@@ -266,6 +70,41 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         }
         Api::Models | Api::Artifact | Api::Checkpoints | Api::Other => without_body(request),
     }
+}
+
+/// The whole body, decoded.
+async fn body(request: &mut Identified) -> Result<Payload, BodyError> {
+    let body = std::mem::replace(&mut request.body, full(""));
+    let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
+    read_body(&request.head.headers, body, limit).await
+}
+
+/// Inquiries are an upstream's to answer, or told of an engine.
+async fn ask(mut request: Identified, inquiry: Inquiry) -> Result<Call, CallError> {
+    let payload = if inquiry.has_body() { Some(body(&mut request).await?) } else { None };
+    if let Some(payload) = payload.as_ref().filter(|_| inquiry == Inquiry::Tokenize)
+        && inquiry::has_messages(&payload.decoded)?
+    {
+        let payload = payload.clone();
+        return chat(request, payload).await;
+    }
+    let model = payload.as_ref().and_then(|payload| inquiry::model(&payload.decoded));
+    let route = choose(&request, model.as_deref())?;
+    let work = match &route.upstream.kind {
+        Kind::Http(upstream) => {
+            let unread = std::mem::replace(&mut request.body, full(""));
+            let outgoing = Outgoing::Raw(payload.map_or(unread, |payload| full(payload.original)));
+            Work::Send { upstream: upstream.clone(), outgoing }
+        }
+        Kind::Engine(engine) => {
+            if model.is_some() && inquiry.is_of_a_model() {
+                check_model(&request.live, engine, &route, model.as_deref())?;
+            }
+            let body = payload.map(|payload| payload.decoded).unwrap_or_default();
+            Work::Tell(Asked { inquiry, body, engine: engine.clone() })
+        }
+    };
+    Ok(call(request, route, Mode::Off, work))
 }
 
 async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, CallError> {
@@ -298,7 +137,17 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
                 original.unserved().map_or(Ok(()), Err)?;
                 edits = original.edits();
             }
-            let run = run(request.api, engine, chat);
+            let instead = match original.as_deref() {
+                Some(original) => original.instead(engine)?,
+                None => None,
+            };
+            if instead.is_some() && resumed.is_some() {
+                return Err(CallError::ResumesNothing);
+            }
+            let run = match instead {
+                Some(instead) => run_instead(engine, &chat, instead),
+                None => run(request.api, engine, chat),
+            };
             let run = run.map_err(|error| placed(error, original.as_deref()))?;
             if let Some(resumed) = &resumed {
                 how = Some(resumed.restore(engine).await);
@@ -347,6 +196,17 @@ fn run(api: Api, engine: &Arc<Embedded>, chat: Chat) -> Result<Work, CallError> 
         Api::SaveCheckpoint => Work::Save { engine: Some(engine), chat },
         api if api.counts() => Work::Count { engine, chat },
         _ => Work::Generate { engine, input: Input::Chat(chat), options },
+    })
+}
+
+/// What the embedded engine does in place of answering a chat.
+fn run_instead(engine: &Arc<Embedded>, chat: &Chat, instead: Instead) -> Result<Work, CallError> {
+    let options = Options::read(chat.conversation.fields(), engine.sampling())?;
+    let engine = engine.clone();
+    Ok(match instead {
+        Instead::Text(prompt) => Work::Generate { engine, input: Input::Text(prompt), options },
+        Instead::Continued(tokens) => Work::Generate { engine, input: Input::Continued(tokens), options },
+        Instead::Load(answer) => Work::Load(Loading { engine, keep_alive: options.keep_alive, answer }),
     })
 }
 
@@ -474,29 +334,6 @@ fn mode(head: &Parts, route: &Route) -> Mode {
 fn call(request: Identified, route: Arc<Route>, mode: Mode, work: Work) -> Call {
     request.record.routed(route.facts(mode));
     Call { envelope: Envelope::of(request, route, mode), work }
-}
-
-impl Envelope {
-    fn of(request: Identified, route: Arc<Route>, mode: Mode) -> Self {
-        let Identified { head, api, live, caller, record, .. } = request;
-        let (original, edits, edited) = (None, Vec::new(), None);
-        let (resumed, ungoverned, next) = (None, None, None);
-        Self {
-            head,
-            api,
-            original,
-            edits,
-            edited,
-            route,
-            mode,
-            live,
-            caller,
-            record,
-            resumed,
-            ungoverned,
-            next,
-        }
-    }
 }
 
 #[cfg(test)]

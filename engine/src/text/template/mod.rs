@@ -99,6 +99,23 @@ impl Templates {
         String::from_utf8(prompt_text.0).map_err(|e| TemplateError::Failed(e.to_string()))
     }
 
+    /// The text of a template, as it was made ready to run.
+    pub(super) fn source(&self, tools: bool) -> Option<String> {
+        self.template(tools).map(|template| template.source().to_owned())
+    }
+
+    /// Whether some template asks for a variable.
+    pub(super) fn asks_for(&self, variable: &str) -> bool {
+        self.environment
+            .templates()
+            .any(|(_, template)| template.undeclared_variables(false).contains(variable))
+    }
+
+    /// A special token, by its role in the tokenizer's configuration.
+    pub(super) fn special_token(&self, role: &str) -> Option<&str> {
+        self.special_tokens.get(role).map(String::as_str)
+    }
+
     /// Whether there is a template at all.
     pub fn is_empty(&self) -> bool {
         self.environment.templates().next().is_none()

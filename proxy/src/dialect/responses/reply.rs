@@ -167,6 +167,7 @@ mod tests {
     use plimsoll_engine::text::Piece;
 
     use super::*;
+    use crate::forward::Times;
 
     const BODY: &str = r#" {"model":"m","metadata":{"a":"b"},"text":{"verbosity":"low"},"tools":[{"type":"function","name":"f"}]} "#;
 
@@ -181,7 +182,15 @@ mod tests {
     }
 
     fn end(finish: &'static str) -> End {
-        End { finish, stop: None, prompt: 10, cached: 4, completion: 2, reasoning: Some(1) }
+        End {
+            finish,
+            stop: None,
+            prompt: 10,
+            cached: 4,
+            completion: 2,
+            reasoning: Some(1),
+            times: Times::default(),
+        }
     }
 
     fn whole(finished: &'static str) -> Value {
