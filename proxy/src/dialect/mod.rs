@@ -43,14 +43,9 @@ impl Dialect {
     pub fn of(path: &str) -> Self {
         let below =
             |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        match path {
-            _ if below("/v1/messages") => Self::Anthropic,
-            // The root tells whether an Ollama is here.
-            "" => Self::Ollama,
-            _ if below("/api") => Self::Ollama,
-            _ if below("/v1/responses") => Self::Responses,
-            _ => Self::OpenAi,
-        }
+        let known =
+            [("/v1/messages", Self::Anthropic), ("/api", Self::Ollama), ("/v1/responses", Self::Responses)];
+        known.into_iter().find(|(base, _)| below(base)).map_or(Self::OpenAi, |(_, dialect)| dialect)
     }
 
     /// The name in configuration, traces and messages.
