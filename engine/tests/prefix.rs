@@ -71,7 +71,7 @@ mod tests {
         let expected = (u64::from(PREFIX) + own) * TOKEN;
         let reading = engine.sharing();
         assert_eq!((used, reading.bytes), (expected, u64::from(PREFIX) * TOKEN));
-        assert_eq!((reading.mode, reading.segments, reading.copied), ("shared", 1, 0));
+        assert_eq!((reading.mode, reading.copied), ("shared", 0));
         for slot in 0..SESSIONS {
             engine.erase(slot).unwrap();
         }
