@@ -61,14 +61,13 @@ pub enum Api {
 }
 
 impl Api {
-    /// Reads a request line. `HEAD` asks as `GET` does; hyper leaves the body out.
+    /// Reads a request line, its path in the plain spelling. `HEAD` asks as `GET` does; hyper leaves the body out.
     pub fn of(method: &Method, path: &str) -> Self {
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        let path = plain(path);
-        if let Some(inquiry) = Inquiry::of(method, if path.is_empty() { "/" } else { &path }) {
+        if let Some(inquiry) = Inquiry::of(method, if path.is_empty() { "/" } else { path }) {
             return Self::Inquiry(inquiry);
         }
-        match (method, path.as_str()) {
+        match (method, path) {
             (&Method::POST, "/v1/chat/completions") => Self::ChatCompletions,
             (&Method::POST, "/v1/completions") => Self::Completions,
             (&Method::POST, "/api/chat") => Self::OllamaChat,
@@ -180,7 +179,7 @@ pub enum IdentifyError {
 /// Finds the API and the candidate routes of a request.
 pub fn identify(shared: &Shared, received: Received) -> Result<Identified, IdentifyError> {
     let live = shared.live.load_full();
-    let Received { request, api, dialect, span, in_flight } = received;
+    let Received { request, path, api, dialect, span, in_flight } = received;
     if in_flight > live.limits.requests {
         return Err(IdentifyError::Full { limit: live.limits.requests });
     }
@@ -197,7 +196,7 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
         Some(name) => Caller::named(name),
         None => live.kept.caller(&head.headers),
     };
-    let candidates: Vec<_> = live.routes.iter().filter(|route| route.takes(&head)).cloned().collect();
+    let candidates: Vec<_> = live.routes.iter().filter(|route| route.takes(&path, &head)).cloned().collect();
     if candidates.is_empty() {
         return Err(IdentifyError::NoRoute { path: cut(head.uri.path()).into_owned() });
     }

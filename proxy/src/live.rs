@@ -15,7 +15,6 @@ use crate::count::{Counter, Estimate, Exact};
 use crate::explain::Ring;
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::{Preparer, SummaryMemo};
-use crate::identify::plain;
 use crate::kept::Kept;
 use crate::keys::Keys;
 use crate::readings::SlotNotes;
@@ -119,12 +118,11 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether path and headers match; of the path's spellings only the plain one counts.
-    pub fn takes(&self, head: &Parts) -> bool {
-        let plain = plain(head.uri.path());
+    /// Whether path and headers match; of the path's spellings only the `plain` one counts.
+    pub fn takes(&self, plain: &str, head: &Parts) -> bool {
         let slash = head.uri.path().ends_with('/').then(|| format!("{plain}/"));
         let takes = |path: &str| self.matches.takes_head(path, &head.headers);
-        slash.is_some_and(|path| takes(&path)) || (!plain.is_empty() && takes(&plain))
+        slash.is_some_and(|path| takes(&path)) || (!plain.is_empty() && takes(plain))
     }
 
     /// Whether the model matches; a route that asks for a model takes no request without one.

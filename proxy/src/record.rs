@@ -23,6 +23,8 @@ pub const REQUEST_ID: &str = "x-plimsoll-request-id";
 pub struct Received {
     /// The request as it came.
     pub request: Request<Body>,
+    /// Its path in the plain spelling.
+    pub path: String,
     /// The API that its request line names.
     pub api: Api,
     /// The dialect of its path, in which errors are told too.
@@ -83,8 +85,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // Ids that sort by time make a log readable.
         let id = uuid::Uuid::now_v7().simple().to_string();
-        let api = Api::of(request.method(), request.uri().path());
-        let dialect = Dialect::of(&plain(request.uri().path()));
+        let path = plain(request.uri().path());
+        let (api, dialect) = (Api::of(request.method(), &path), Dialect::of(&path));
         let span = self.shared.telemetry.request(&Incoming {
             id: id.clone(),
             method: request.method(),
@@ -94,7 +96,7 @@ where
             client: request.extensions().get().copied(),
         });
         let (guard, in_flight) = InFlight::enter(&self.in_flight);
-        let answer = self.inner.call(Received { request, api, dialect, span: span.clone(), in_flight });
+        let answer = self.inner.call(Received { request, path, api, dialect, span: span.clone(), in_flight });
         Box::pin(async move {
             let Ok(response) = answer.await;
             let status = response.status();

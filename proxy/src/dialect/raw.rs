@@ -18,6 +18,11 @@ impl<'a> Raw<'a> {
         Self { text: text.trim(), at }
     }
 
+    /// The value at a span of a text.
+    pub(crate) fn at(text: &'a str, span: &Span) -> Self {
+        Self { at: span.start, text: &text[span.clone()] }
+    }
+
     /// Where it stands in the whole text.
     pub(crate) fn span(&self) -> Span {
         self.at..self.at + self.text.len()
@@ -56,10 +61,53 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The last member of this name that is not null.
-    pub(crate) fn get(&self, name: &str) -> Option<Raw<'a>> {
+    /// A text that is an object; blanks may stand around it.
+    pub(crate) fn of(text: &'a str) -> Option<Self> {
+        Raw::whole(text).object()
+    }
+
+    /// The last member of this name, null or not.
+    pub(crate) fn member(&self, name: &str) -> Option<Raw<'a>> {
         let field = last(self.raw.text, &self.fields, name)?;
-        Some(self.raw.inner(field.value.clone())).filter(|value| value.text != "null")
+        Some(self.raw.inner(field.value.clone()))
+    }
+
+    /// The last member of this name, where it is not null.
+    pub(crate) fn get(&self, name: &str) -> Option<Raw<'a>> {
+        self.member(name).filter(|value| value.text != "null")
+    }
+
+    /// The bytes of a member that is not null.
+    pub(crate) fn given(&self, name: &str) -> Option<&'a str> {
+        self.get(name).map(|value| value.text)
+    }
+
+    /// The bytes of a member, null or not.
+    pub(crate) fn raw(&self, name: &str) -> Option<&'a str> {
+        self.member(name).map(|value| value.text)
+    }
+
+    /// Where the value of a member stands in the whole text, null or not.
+    pub(crate) fn span(&self, name: &str) -> Option<Span> {
+        self.member(name).map(|value| value.span())
+    }
+
+    /// Where a member that is a string stands in the whole text.
+    pub(crate) fn string_span(&self, name: &str) -> Option<Span> {
+        self.member(name).filter(Raw::is_string).map(|value| value.span())
+    }
+
+    /// All members: name between its quotes, and raw value.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let text = self.raw.text;
+        self.fields
+            .iter()
+            .map(move |field| (&text[field.key.start + 1..field.key.end - 1], &text[field.value.clone()]))
+    }
+
+    /// Just behind the brace that opens it, in the whole text, and whether a member follows.
+    pub(crate) fn open(&self) -> (usize, bool) {
+        (self.raw.at + 1, !self.fields.is_empty())
     }
 
     /// The text of a member that is a string.
@@ -89,16 +137,21 @@ impl Edits {
     }
 
     /// The part of a text with its edits; all of them lie in it.
-    pub(crate) fn apply(mut self, text: &str, part: Span) -> String {
-        self.0.sort_by_key(|(span, _)| span.start);
-        let mut out = String::with_capacity(part.len());
-        let mut done = part.start;
-        for (span, instead) in self.0 {
-            out.push_str(&text[done..span.start]);
-            out.push_str(&instead);
-            done = span.end;
-        }
-        out.push_str(&text[done..part.end]);
-        out
+    pub(crate) fn apply(self, text: &str, part: Span) -> String {
+        spliced(text, part, self.0)
     }
+}
+
+/// The part of a text with some of its spans replaced; they lie in it and do not overlap.
+pub(crate) fn spliced(text: &str, part: Span, mut edits: Vec<(Span, String)>) -> String {
+    edits.sort_by_key(|(span, _)| span.start);
+    let mut out = String::with_capacity(part.len());
+    let mut done = part.start;
+    for (span, instead) in edits {
+        out.push_str(&text[done..span.start]);
+        out.push_str(&instead);
+        done = span.end;
+    }
+    out.push_str(&text[done..part.end]);
+    out
 }

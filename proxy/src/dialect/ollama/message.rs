@@ -166,7 +166,6 @@ impl<'b> Element<'b> {
                 edits.push((span.clone(), raw));
             }
         }
-        edits.sort_by_key(|(span, _)| span.start);
         edits
     }
 

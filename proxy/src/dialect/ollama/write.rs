@@ -3,6 +3,7 @@
 use plimsoll_policies::Conversation;
 use plimsoll_policies::json::{self, Span};
 
+use super::super::raw::spliced;
 use super::message::{Element, made};
 use super::object::Object;
 use super::request::Endpoint;
@@ -23,21 +24,7 @@ pub(super) fn write(endpoint: Endpoint, body: &str, conversation: &Conversation)
     };
     edits.extend(tools(&object, conversation));
     edits.extend(output_limit(&object, conversation));
-    splice(body, 0..body.len(), edits)
-}
-
-/// A span of the body with edits in it.
-fn splice(body: &str, span: Span, mut edits: Edits) -> String {
-    edits.sort_by_key(|(span, _)| span.start);
-    let mut text = String::with_capacity(span.len());
-    let mut done = span.start;
-    for (place, raw) in edits {
-        text.push_str(&body[done..place.start]);
-        text.push_str(&raw);
-        done = place.end;
-    }
-    text.push_str(&body[done..span.end]);
-    text
+    spliced(body, 0..body.len(), edits)
 }
 
 /// The list of messages: those that stay keep their bytes, and what stood between them.
@@ -57,7 +44,7 @@ fn messages(body: &str, object: &Object<'_>, conversation: &Conversation) -> Opt
         let (raw, span) = &elements[slot];
         match Element::read(raw, span.start, "") {
             Ok(element) if !message.is_original() => {
-                text.push_str(&splice(body, span.clone(), element.edits(message)));
+                text.push_str(&spliced(body, span.clone(), element.edits(message)));
             }
             _ => text.push_str(raw),
         }

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use plimsoll_policies::json::{Span, elements, encode};
 
-use super::object::Object;
 use super::parts::{self, Side};
+use crate::dialect::raw::{Object, Raw};
 
 /// Where a message came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Messages {
     }
 
     fn item(&mut self, body: &str, index: usize, span: Span) {
-        let Some(object) = Object::at(body, &span) else {
+        let Some(object) = Raw::at(body, &span).object() else {
             self.kinds.push("message".to_owned());
             // Checked where somebody must understand it.
             let origin = Origin::Items(vec![Item { index, span: span.clone(), kind: Kind::Opaque }]);

@@ -4,7 +4,6 @@
 //! known by name alone (encrypted reasoning, calls of hosted tools, compactions) is carried along byte for byte. Requests
 //! that refer to what a server has stored are not touched, since what they send is not all that the model reads.
 
-mod object;
 mod parts;
 mod items;
 mod tools;
@@ -24,12 +23,12 @@ use serde_json::{Value, json};
 
 use super::{DialectError, Original, Translated};
 use crate::admit::Run;
+use crate::dialect::raw::Object;
 use crate::forward::{Seen, Usage};
 use crate::parse::OptionError;
 use crate::stream::Reply;
 use crate::telemetry::Said;
 use items::Origin;
-use object::Object;
 
 pub(super) use place::renamed;
 
@@ -50,7 +49,7 @@ struct Responses {
 /// Bytes that are no JSON, or no object.
 pub(super) fn translate(body: &str) -> Result<Translated, DialectError> {
     serde_json::from_str::<&RawValue>(body).map_err(|error| ParseError::from_json(&error))?;
-    let Some(object) = Object::of_body(body) else {
+    let Some(object) = Object::of(body) else {
         return Err(DialectError::form("body", "the body must be an object with `model` and `input`"));
     };
     let request::Read { json, origins, unserved, ungoverned } = request::read(body, &object);
@@ -93,7 +92,7 @@ impl Original for Responses {
     }
 
     fn forbids_cuts(&self) -> Option<&'static str> {
-        let truncation = Object::of_body(&self.body)?.raw("truncation")?;
+        let truncation = Object::of(&self.body)?.raw("truncation")?;
         (truncation == "\"disabled\"").then_some("truncation")
     }
 

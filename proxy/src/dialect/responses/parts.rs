@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use plimsoll_policies::json::{Span, elements};
 
-use super::object::{Object, spliced};
+use crate::dialect::raw::{Object, Raw, spliced};
 
 /// Who a content belongs to: its parts are named after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ fn chat_part(part: &str) -> String {
 
 /// Where the text of a part stands.
 fn text_span(body: &str, part: &Span) -> Option<Span> {
-    let object = Object::at(body, part)?;
+    let object = Raw::at(body, part).object()?;
     match object.string("type")?.as_str() {
         "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text" => {
             object.string_span("text")
@@ -83,7 +83,7 @@ pub(super) fn back(original: &str, edited: &str, side: Side) -> Option<String> {
     let parts: Vec<String> =
         new.iter().enumerate().map(|(at, new)| part_back(original, old.get(at), new, side)).collect();
     if parts.len() == old.len() {
-        return Some(spliced(original, &(0..original.len()), old.into_iter().zip(parts).collect()));
+        return Some(spliced(original, 0..original.len(), old.into_iter().zip(parts).collect()));
     }
     Some(format!("[{}]", parts.join(",")))
 }
@@ -99,7 +99,7 @@ fn part_back(original: &str, old: Option<&Span>, new: &str, side: Side) -> Strin
         (object.string("type")? == "text").then(|| &new[text])
     });
     match (text, old.and_then(|span| Some((span, text_span(original, span)?)))) {
-        (Some(text), Some((span, place))) => spliced(original, span, vec![(place, text.to_owned())]),
+        (Some(text), Some((span, place))) => spliced(original, span.clone(), vec![(place, text.to_owned())]),
         (Some(text), None) => side.part(text),
         (None, _) => new.to_owned(),
     }

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use plimsoll_engine::Sampling;
 use serde_json::{Map, Value, json};
 
-use super::object::Object;
 use super::output::Output;
+use crate::dialect::raw::Object;
 use crate::forward::{End, Part};
 use crate::respond::Fault;
 use crate::stream::{Framing, Reply};
@@ -143,7 +143,7 @@ fn usage(end: &End) -> Value {
 }
 
 fn repeated(body: &str) -> Map<String, Value> {
-    let object = Object::of_body(body);
+    let object = Object::of(body);
     let given = |name: &str| serde_json::from_str(object.as_ref()?.given(name)?).ok();
     let one = |(name, absent): &(&str, &str)| {
         let value = given(name).or_else(|| serde_json::from_str(absent).ok());

@@ -3,9 +3,9 @@
 use plimsoll_policies::json::{Span, elements};
 
 use super::items::{Messages, Origin};
-use super::object::Object;
 use super::tools;
 use crate::cut::cut;
+use crate::dialect::raw::Object;
 use crate::parse::OptionError;
 
 /// Members that have the same name and meaning in both forms, or are sampling options of ours that clients add.
@@ -65,7 +65,7 @@ pub(super) fn read(body: &str, object: &Object<'_>) -> Read {
     if let Some(choice) = object.given("tool_choice") {
         add("tool_choice", &tools::choice(choice));
     }
-    if let Some(format) = object.span("text").and_then(|text| Object::at(body, &text)?.given("format")) {
+    if let Some(format) = object.get("text").and_then(|text| text.object()?.given("format")) {
         add("response_format", &response_format(format));
     }
     let told =
@@ -77,7 +77,7 @@ pub(super) fn read(body: &str, object: &Object<'_>) -> Read {
     if let Some(top) = top {
         add("top_logprobs", top);
     }
-    if thinks_not(body, object) {
+    if thinks_not(object) {
         add("chat_template_kwargs", r#"{"enable_thinking":false}"#);
     }
     let json = format!("{{{}}}", members.join(","));
@@ -116,8 +116,8 @@ fn response_format(format: &str) -> String {
 }
 
 /// `reasoning.effort: none` asks for no thoughts.
-fn thinks_not(body: &str, object: &Object<'_>) -> bool {
-    let effort = object.span("reasoning").and_then(|span| Object::at(body, &span)?.string("effort"));
+fn thinks_not(object: &Object<'_>) -> bool {
+    let effort = object.get("reasoning").and_then(|reasoning| reasoning.object()?.string("effort"));
     effort.as_deref() == Some("none") && object.given("chat_template_kwargs").is_none()
 }
 

@@ -2,7 +2,7 @@
 
 use plimsoll_policies::json::{Span, elements};
 
-use super::object::{Object, spliced};
+use crate::dialect::raw::{Object, spliced};
 
 /// Members of a function that the model is shown.
 const SHOWN: [&str; 4] = ["name", "description", "parameters", "strict"];
@@ -54,7 +54,7 @@ fn is_of(old: &str, new: &str) -> bool {
 }
 
 fn chat_function(tool: &str) -> Option<Object<'_>> {
-    Object::at(tool, &Object::of(tool)?.span("function")?)
+    Object::of(tool)?.get("function")?.object()
 }
 
 /// A tool whose schema may have other text; the rest of it stays.
@@ -64,7 +64,7 @@ fn tool_back(old: &str, new: &str) -> String {
         (old[place.clone()] != *now).then(|| (place, now.to_owned()))
     };
     let edits: Vec<_> = ["description", "parameters"].into_iter().filter_map(edit).collect();
-    spliced(old, &(0..old.len()), edits)
+    spliced(old, 0..old.len(), edits)
 }
 
 /// `tool_choice` in chat completions' form.

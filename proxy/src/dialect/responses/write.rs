@@ -7,14 +7,14 @@ use plimsoll_policies::{Conversation, Message};
 
 use super::Responses;
 use super::items::{Item, Kind, Origin};
-use super::object::{Object, spliced};
 use super::parts::{self, Side};
 use super::tools;
+use crate::dialect::raw::{Object, spliced};
 
 /// The body with the edits of a conversation.
 pub(super) fn write(original: &Responses, conversation: &Conversation) -> String {
     let body = &*original.body;
-    let Some(object) = Object::of_body(body) else { return body.to_owned() };
+    let Some(object) = Object::of(body) else { return body.to_owned() };
     let mut edits = Vec::new();
     for message in conversation.messages().iter().filter(|message| !message.is_original()) {
         if let (Some(Origin::Instructions(span)), Some(text)) = (origin(original, message), text(message)) {
@@ -30,7 +30,7 @@ pub(super) fn write(original: &Responses, conversation: &Conversation) -> String
         edits.push((place.clone(), tools::back(&body[place], now)));
     }
     edits.extend(limit(&object, conversation, body));
-    spliced(body, &(0..body.len()), edits)
+    spliced(body, 0..body.len(), edits)
 }
 
 /// `max_output_tokens`, where a policy set another one.
@@ -159,7 +159,9 @@ fn edited(original: &Responses, items: &[Item], message: &Message) -> String {
             list.push_str(separator(original, Some(item)));
         }
         match edit {
-            Some((place, now)) => list.push_str(&spliced(body, &item.span, vec![(place.clone(), now)])),
+            Some((place, now)) => {
+                list.push_str(&spliced(body, item.span.clone(), vec![(place.clone(), now)]));
+            }
             None => list.push_str(raw),
         }
     }
