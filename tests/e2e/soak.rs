@@ -9,6 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use plimsoll_tests::http::open;
+use plimsoll_tests::process::addresses;
 use plimsoll_tests::shared::one_engine;
 use plimsoll_tests::{get, plimsoll, post};
 use serde_json::{Value, json};
@@ -44,17 +45,8 @@ impl Process {
         let mut command = plimsoll();
         let mut child =
             command.args(["serve", "--config"]).arg(&file).stdout(Stdio::piped()).spawn().unwrap();
-        let mut told = String::new();
-        let mut stdout = child.stdout.take().unwrap();
-        let mut piece = [0; 256];
-        while told.matches("http://").count() < 2 || !told.ends_with('\n') {
-            let count = stdout.read(&mut piece).unwrap();
-            assert!(count > 0, "it ended: {told}");
-            told.push_str(&String::from_utf8_lossy(&piece[..count]));
-        }
-        let mut urls = told.split_whitespace().filter(|word| word.starts_with("http://"));
-        let mut url = || urls.next().unwrap().trim_end_matches("/v1").trim_end_matches('/').to_owned();
-        let (data, admin) = (url(), url());
+        let [data, admin] = addresses(&mut child, ["clients", "operators"]);
+        let (data, admin) = (data.trim_end_matches("/v1").to_owned(), admin.trim_end_matches('/').to_owned());
         Self { child, data, admin }
     }
 

@@ -8,10 +8,21 @@ use std::process::{Child, Command};
 /// # Panics
 /// The process ends without a greeting, or its output is no pipe.
 pub fn greeting(process: &mut Child) -> String {
+    let [clients] = addresses(process, ["clients"]);
+    clients
+}
+
+/// The addresses that a process greets with behind these words, in the order of its lines; as [`greeting`].
+///
+/// # Panics
+/// The process ends without a greeting, or its output is no pipe.
+pub fn addresses<const N: usize>(process: &mut Child, names: [&str; N]) -> [String; N] {
     let stdout = process.stdout.take().expect("a pipe was asked for");
     let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.contains("clients")).expect("a greeting");
-    line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned()
+    names.map(|name| {
+        let line = lines.find(|line| line.contains(name)).expect("a greeting");
+        line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned()
+    })
 }
 
 /// Sends SIGTERM in the middle of a stream, and reads it to its regular end.
