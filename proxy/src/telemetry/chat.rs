@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use opentelemetry::KeyValue;
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::{Span as _, SpanKind};
 use plimsoll_policies::Message;
 
 use super::Shared;
@@ -14,7 +14,7 @@ use super::names::{GenAiNames, attr, span};
 use super::propagation;
 use super::record::{ChatFacts, KvFacts, MemoryFacts, Outcome};
 use super::request::RequestSpan;
-use super::spans::{Live, SpanRef, count, known, strings};
+use super::spans::{Live, SpanRef, count, fail, known, strings};
 
 /// What a model is asked for, as its span shows it. Never message content.
 #[derive(Debug, Clone)]
@@ -208,20 +208,25 @@ impl Drop for ChatSpan {
         self.phase = None;
         let first_chunk = self.time_to_first_chunk();
         self.facts.decoding = self.first.zip(self.last).map(|(first, last)| last.duration_since(first));
-        self.live.set(|| {
-            let outcome = KeyValue::new(attr::OUTCOME, self.outcome.as_str());
-            let key = self.names.time_to_first_chunk;
-            let first_chunk = key.and_then(|key| known(key, first_chunk.map(|time| time.as_secs_f64())));
-            answer_attributes(self.names, &self.facts).chain([outcome]).chain(first_chunk)
-        });
-        if self.outcome == Outcome::Failed {
-            self.live.fail();
-        }
+        let mut facts = std::mem::take(&mut self.facts);
         if let Some(request) = &self.request {
-            let mut record = request.record();
-            self.facts.first_token = self.first.map(|first| first.duration_since(record.started));
-            record.chat = Some(std::mem::take(&mut self.facts));
+            facts.first_token = self.first.map(|first| first.duration_since(request.record().started));
         }
+        let (names, facts, outcome) = (self.names, Arc::new(facts), self.outcome);
+        if let Some(request) = &self.request {
+            request.record().chat = Some(Arc::clone(&facts));
+        }
+        self.live.later(move |span| {
+            let key = names.time_to_first_chunk;
+            let first_chunk = key.and_then(|key| known(key, first_chunk.map(|time| time.as_secs_f64())));
+            span.set_attributes(answer_attributes(names, &facts));
+            span.set_attributes(
+                [KeyValue::new(attr::OUTCOME, outcome.as_str())].into_iter().chain(first_chunk),
+            );
+            if outcome == Outcome::Failed {
+                fail(span);
+            }
+        });
     }
 }
 

@@ -32,6 +32,7 @@ pub mod log;
 mod metrics;
 mod names;
 mod otlp;
+mod outbox;
 mod policy;
 mod propagation;
 mod readings;
@@ -46,6 +47,8 @@ mod store;
 use std::sync::Arc;
 
 use opentelemetry_sdk::trace::SdkTracer;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 pub use batch::BatchFacts;
 pub use chat::{ChatRequest, ChatSpan, Operation, Settings};
@@ -145,6 +148,8 @@ struct Shared {
     templates: Arc<Source<TemplateReading>>,
     endpoints: Arc<Source<EndpointReading>>,
     exports: Exports,
+    /// The tasks that write spans of answered requests.
+    writers: TaskTracker,
 }
 
 impl Telemetry {
@@ -173,6 +178,7 @@ impl Telemetry {
             templates,
             endpoints,
             exports,
+            writers: TaskTracker::new(),
         })))
     }
 
@@ -257,6 +263,10 @@ impl Telemetry {
     /// # Errors
     /// The collector did not take everything in time.
     pub fn shutdown(&self) -> Result<(), Undelivered> {
+        if let Ok(runtime) = Handle::try_current() {
+            self.0.writers.close();
+            runtime.block_on(self.0.writers.wait());
+        }
         self.0.exports.shutdown().map_err(Undelivered)
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind};
+use opentelemetry::trace::{Link, Span as _, SpanBuilder, SpanContext, SpanKind};
+use opentelemetry_sdk::trace::Span;
 
 use super::Shared;
 use super::chat::{ChatRequest, ChatSpan};
 use super::names::{attr, event, span};
 use super::record::{Action, PolicyFacts, PolicyOutcome};
 use super::request::{RequestSpan, WaitSpan};
-use super::spans::{Live, SpanRef, count, known, strings};
+use super::spans::{self, Live, SpanRef, count, known, strings};
 
 /// A policy at work.
 pub struct PolicySpan {
@@ -73,21 +74,28 @@ impl PolicySpan {
 
     /// Ends the span and adds the facts to the request's record. Dropping it instead ends it without a result.
     pub fn finish(mut self, facts: PolicyFacts) {
+        let facts = Arc::new(facts);
         let mut record = self.request.record();
         let mode = record.route.as_ref().map(|route| route.mode);
-        self.live.set(|| policy_attributes(&facts).chain(known(attr::MODE, mode)));
-        for action in &facts.actions {
-            self.live.event(event::ACTION, || action_attributes(action));
-        }
-        for alert in &facts.alerts {
-            let kind = KeyValue::new(attr::ALERT_TYPE, alert.kind);
-            self.live
-                .event(event::ALERT, || vec![kind, KeyValue::new(attr::ALERT_REASON, alert.reason.clone())]);
-        }
-        if facts.outcome == PolicyOutcome::FailedOpen {
-            self.live.fail();
-        }
-        record.context = Some(facts);
+        record.context = Some(Arc::clone(&facts));
+        drop(record);
+        self.live.later(move |span| {
+            span.set_attributes(policy_attributes(&facts).chain(known(attr::MODE, mode)));
+            write_events(span, &facts);
+            if facts.outcome == PolicyOutcome::FailedOpen {
+                spans::fail(span);
+            }
+        });
+    }
+}
+
+fn write_events(span: &mut Span, facts: &PolicyFacts) {
+    for action in &facts.actions {
+        span.add_event(event::ACTION, action_attributes(action));
+    }
+    for alert in &facts.alerts {
+        let kind = KeyValue::new(attr::ALERT_TYPE, alert.kind);
+        span.add_event(event::ALERT, vec![kind, KeyValue::new(attr::ALERT_REASON, alert.reason.clone())]);
     }
 }
 

@@ -3,27 +3,30 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::baggage::BaggageExt as _;
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
-const BAGGAGE: &str = "baggage";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// Bytes of a baggage value that become an attribute: ids are short.
 const MAX_VALUE: usize = 256;
 
 /// The caller's span, or an invalid one where the headers name none.
 pub(super) fn extract(headers: &HeaderMap) -> SpanContext {
+    if !headers.contains_key(&TRACEPARENT) {
+        return SpanContext::empty_context();
+    }
     let found = TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming::read(headers));
     found.span().span_context().clone()
 }
 
 /// The members of the caller's baggage that `allowed` names, as attributes of the same names.
 pub(super) fn baggage(headers: &HeaderMap, allowed: &[String]) -> Vec<KeyValue> {
-    if allowed.is_empty() || !headers.contains_key(BAGGAGE) {
+    if allowed.is_empty() || !headers.contains_key(&BAGGAGE) {
         return Vec::new();
     }
     let found = BaggagePropagator::new().extract_with_context(&Context::new(), &Incoming::read(headers));
@@ -38,10 +41,27 @@ pub(super) fn baggage(headers: &HeaderMap, allowed: &[String]) -> Vec<KeyValue> 
 /// Makes `headers` name `span` as the caller. Another trace context in them is removed even where `span` is invalid, so
 /// that what was not trusted on the way in is not passed on.
 pub(super) fn inject(span: &SpanContext, headers: &mut HeaderMap) {
-    headers.remove(TRACEPARENT);
-    headers.remove(TRACESTATE);
-    let context = Context::new().with_remote_span_context(span.clone());
-    TraceContextPropagator::new().inject_context(&context, &mut Outgoing(headers));
+    headers.remove(&TRACEPARENT);
+    headers.remove(&TRACESTATE);
+    if !span.is_valid() {
+        return;
+    }
+    headers.insert(TRACEPARENT, traceparent(span));
+    if let Ok(state) = HeaderValue::from_str(&span.trace_state().header())
+        && !state.is_empty()
+    {
+        headers.insert(TRACESTATE, state);
+    }
+}
+
+/// Version 00 of the header. The SDK's propagator goes through a map of strings, which takes three times as long.
+fn traceparent(span: &SpanContext) -> HeaderValue {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let written = const_hex::encode_to_slice(span.trace_id().to_bytes(), &mut text[3..35])
+        .and_then(|()| const_hex::encode_to_slice(span.span_id().to_bytes(), &mut text[36..52]));
+    written.expect("ids have the lengths of their fields. This is a bug.");
+    text[54] += u8::from(span.is_sampled());
+    HeaderValue::from_bytes(&text).expect("hex digits and dashes are a header. This is a bug.")
 }
 
 /// The headers, read by the rules of W3C trace context and W3C baggage.
@@ -53,51 +73,34 @@ struct Incoming<'a> {
 
 impl<'a> Incoming<'a> {
     fn read(headers: &'a HeaderMap) -> Self {
-        let mut parents = headers.get_all(TRACEPARENT).iter();
+        let mut parents = headers.get_all(&TRACEPARENT).iter();
         // More than one traceparent is invalid; more than one of the others is one list.
         let parent = parents.next().filter(|_| parents.next().is_none());
         Self {
             traceparent: parent.and_then(|value| value.to_str().ok()),
-            tracestate: list(headers, TRACESTATE),
-            baggage: list(headers, BAGGAGE),
+            tracestate: list(headers, &TRACESTATE),
+            baggage: list(headers, &BAGGAGE),
         }
     }
 }
 
-fn list(headers: &HeaderMap, name: &str) -> Option<String> {
+fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let parts: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
 impl Extractor for Incoming<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        if key == TRACEPARENT {
-            self.traceparent
-        } else if key == TRACESTATE {
-            self.tracestate.as_deref()
-        } else if key == BAGGAGE {
-            self.baggage.as_deref()
-        } else {
-            None
+        match key {
+            "traceparent" => self.traceparent,
+            "tracestate" => self.tracestate.as_deref(),
+            "baggage" => self.baggage.as_deref(),
+            _ => None,
         }
     }
 
     fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT, TRACESTATE, BAGGAGE]
-    }
-}
-
-struct Outgoing<'a>(&'a mut HeaderMap);
-
-impl Injector for Outgoing<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        if value.is_empty() {
-            return;
-        }
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(key.as_bytes()), HeaderValue::from_str(&value))
-        {
-            self.0.insert(name, value);
-        }
+        vec!["traceparent", "tracestate", "baggage"]
     }
 }
 

@@ -151,7 +151,7 @@ impl RequestSummary {
     fn of(record: &RequestRecord, took: Duration, trace_id: Option<String>) -> Self {
         let (route, chat) = (record.route.as_ref(), record.chat.as_ref());
         // 0 before: the prompt could not be counted.
-        let context = record.context.as_ref().filter(|facts| facts.tokens_before > 0);
+        let context = record.context.as_deref().filter(|facts| facts.tokens_before > 0);
         Self {
             id: record.id.clone(),
             trace_id,
@@ -196,7 +196,7 @@ impl Totals {
             drift.reported_tokens += reported;
         }
         let sent =
-            record.context.as_ref().filter(|facts| record.outcome != Outcome::Rejected && !refused(facts));
+            record.context.as_deref().filter(|facts| record.outcome != Outcome::Rejected && !refused(facts));
         let Some(facts) = sent else { return };
         self.tokens_before += facts.tokens_before;
         self.tokens_sent += facts.sent();
@@ -305,7 +305,7 @@ mod tests {
             messages: 4,
             tool: None,
         };
-        record.context = Some(PolicyFacts {
+        record.context = Some(Arc::new(PolicyFacts {
             window: 200,
             budget: 100,
             reserved: 100,
@@ -321,7 +321,7 @@ mod tests {
             alerts: Vec::new(),
             enforced,
             took: Duration::ZERO,
-        });
+        }));
         record
     }
 
@@ -356,7 +356,7 @@ mod tests {
         recent.finished(&record(2, false), Duration::ZERO, None);
         let mut refused = record(3, true);
         refused.outcome = Outcome::Rejected;
-        refused.context.as_mut().expect("facts").outcome = PolicyOutcome::Rejected;
+        Arc::make_mut(refused.context.as_mut().expect("facts")).outcome = PolicyOutcome::Rejected;
         recent.finished(&refused, Duration::ZERO, None);
         let (last, totals) = recent.read();
         assert_eq!(last[0].tokens_after, None, "a refused prompt has no size after");

@@ -30,13 +30,13 @@ pub struct RequestRecord {
     /// Low-cardinality error code, as in the error body's `code` (`context_length_exceeded`).
     pub error: Option<&'static str>,
     /// What the policy did.
-    pub context: Option<PolicyFacts>,
+    pub context: Option<Arc<PolicyFacts>>,
     /// Time spent in the admission queue.
     pub queued: Option<Duration>,
     /// Whether it is in the admission queue now.
     pub waiting: bool,
     /// What the model did.
-    pub chat: Option<ChatFacts>,
+    pub chat: Option<Arc<ChatFacts>>,
 }
 
 impl RequestRecord {
@@ -69,7 +69,7 @@ impl RequestRecord {
 
     /// The prompt's tokens as counted here and as the model reported them, where both are known.
     pub(super) fn compared(&self) -> Option<(u64, u64)> {
-        let counted = self.context.as_ref().map(PolicyFacts::sent).filter(|&tokens| tokens > 0)?;
+        let counted = self.context.as_deref().map(PolicyFacts::sent).filter(|&tokens| tokens > 0)?;
         let reported = self.chat.as_ref()?.input_tokens.filter(|&tokens| tokens > 0)?;
         Some((counted, reported))
     }

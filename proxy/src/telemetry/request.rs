@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use http::HeaderMap;
-use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind};
+use opentelemetry::trace::{Link, Span as _, SpanBuilder, SpanContext, SpanKind};
 use opentelemetry::{KeyValue, StringValue};
 
 use super::chat::{ChatRequest, ChatSpan};
 use super::names::{attr, span};
 use super::policy::{FollowUp, PolicySpan};
 use super::record::{Outcome, RequestRecord, RouteFacts};
-use super::spans::{Live, SpanRef, known};
+use super::spans::{Live, SpanRef, fail, known};
 use super::{Shared, log, propagation};
 
 /// The head of a request, as its span needs it.
@@ -172,14 +172,17 @@ impl Drop for Request {
     fn drop(&mut self) {
         let record = self.record.get_mut().unwrap_or_else(PoisonError::into_inner);
         let took = record.started.elapsed();
-        self.live.set(|| request_attributes(record));
-        if record.outcome == Outcome::Failed {
-            self.live.fail();
-        }
         self.shared.instruments.request_finished(record, took);
         let trace = self.live.logged_trace_id();
         log::request(record, took, trace.as_deref());
         self.shared.recent.finished(record, took, trace);
+        let record = record.clone();
+        self.live.later(move |span| {
+            span.set_attributes(request_attributes(&record));
+            if record.outcome == Outcome::Failed {
+                fail(span);
+            }
+        });
     }
 }
 
@@ -195,7 +198,7 @@ fn server_span(shared: &Shared, incoming: &Incoming<'_>) -> Live {
         |template| format!("{} {template}", method_label(incoming.method)),
     );
     let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_links(links);
-    let mut live = Live::start(shared.tracer.as_ref(), builder, &parent);
+    let mut live = Live::start(shared.tracer.as_ref(), builder, &parent).written_by(&shared.writers);
     live.set(|| head_attributes(incoming));
     if shared.trust_incoming {
         live.set(|| propagation::baggage(incoming.headers, &shared.baggage));

@@ -32,7 +32,7 @@ pub struct RunningSummary {
 impl RunningSummary {
     fn of(record: &RequestRecord) -> Self {
         let route = record.route.as_ref();
-        let context = record.context.as_ref().filter(|facts| facts.tokens_before > 0);
+        let context = record.context.as_deref().filter(|facts| facts.tokens_before > 0);
         Self {
             id: record.id.clone(),
             stage: stage(record),

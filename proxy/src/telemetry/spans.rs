@@ -3,11 +3,16 @@
 //! The tracer API is used directly: `tracing` spans are lost under per-layer filters (tokio-rs/tracing#2519), cannot
 //! carry string arrays, and would put a level between a request and its trace.
 
+use std::time::SystemTime;
+
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
+use tokio_util::task::TaskTracker;
+
+use super::outbox::{Ended, Outbox};
 
 /// Attributes that most spans have at most. glibc tidies its heap up at each request of 1 KiB or more; these are below.
 const TYPICAL: usize = 16;
@@ -18,15 +23,17 @@ pub struct SpanRef(pub(super) SpanContext);
 
 /// A span in progress. It ends when it is dropped. Without a tracer it only hands the caller's context on.
 pub(super) struct Live {
-    on: Option<(SdkTracer, Span)>,
+    on: Option<(SdkTracer, Ended)>,
     context: SpanContext,
+    /// Where it goes when it has ended; nowhere: it is written at once.
+    outbox: Option<Outbox>,
 }
 
 impl Live {
     /// A span under `parent`, which may be the caller's, invalid (a new trace), or one of ours.
     pub(super) fn start(tracer: Option<&SdkTracer>, mut builder: SpanBuilder, parent: &SpanContext) -> Self {
         let Some(tracer) = tracer else {
-            return Self { on: None, context: parent.clone() };
+            return Self { on: None, context: parent.clone(), outbox: None };
         };
         builder.attributes.get_or_insert_with(|| Vec::with_capacity(TYPICAL));
         // An invalid parent would count as one that was not sampled: a new trace has none.
@@ -36,13 +43,22 @@ impl Live {
         }
         let span = tracer.build_with_context(builder, &outer);
         let context = span.span_context().clone();
-        Self { on: Some((tracer.clone(), span)), context }
+        Self { on: Some((tracer.clone(), Ended::new(span))), context, outbox: None }
+    }
+
+    /// This span and those under it are written together when the last of them has ended, by a task among `writers`.
+    pub(super) fn written_by(mut self, writers: &TaskTracker) -> Self {
+        self.outbox = self.is_recording().then(|| Outbox::new(writers));
+        self
     }
 
     /// A span under this one.
     pub(super) fn child(&self, name: impl Into<SpanName>, kind: SpanKind) -> Self {
         let tracer = self.on.as_ref().map(|(tracer, _)| tracer);
-        Self::start(tracer, SpanBuilder::from_name(name.into().0).with_kind(kind), &self.context)
+        let builder = SpanBuilder::from_name(name.into().0).with_kind(kind);
+        let mut child = Self::start(tracer, builder, &self.context);
+        child.outbox.clone_from(&self.outbox);
+        child
     }
 
     /// What a callee sees as its caller: this span, or the caller's own where traces are not exported.
@@ -64,7 +80,7 @@ impl Live {
 
     /// The trace for a log line: one that others export, or nobody does, ties the line to theirs.
     pub(super) fn logged_trace_id(&self) -> Option<String> {
-        self.context.is_valid().then(|| self.context.trace_id().to_string())
+        self.context.is_valid().then(|| const_hex::encode(self.context.trace_id().to_bytes()))
     }
 
     /// Whether this is a span of ours, which somebody may look up.
@@ -79,23 +95,38 @@ impl Live {
         }
     }
 
-    /// Writes an event.
-    pub(super) fn event(&mut self, name: &'static str, attributes: impl FnOnce() -> Vec<KeyValue>) {
-        if let Some(span) = self.recording() {
-            span.add_event(name, attributes());
+    /// Has `write` called once the span has ended, and nobody waits any more.
+    pub(super) fn later(&mut self, write: impl FnOnce(&mut Span) + Send + Sync + 'static) {
+        if let Some((_, ended)) = self.on.as_mut().filter(|(_, span)| span.is_recording()) {
+            ended.later(write);
         }
     }
 
-    /// Marks the span as failed. The description stays empty: it would repeat the error type or leak content.
+    /// Marks the span as failed.
     pub(super) fn fail(&mut self) {
         if let Some(span) = self.recording() {
-            span.set_status(Status::error(""));
+            fail(span);
         }
     }
 
     fn recording(&mut self) -> Option<&mut Span> {
-        self.on.as_mut().map(|(_, span)| span).filter(|span| span.is_recording())
+        self.on.as_mut().map(|(_, span)| &mut **span).filter(|span| span.is_recording())
     }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let Some((_, mut ended)) = self.on.take() else { return };
+        ended.at(SystemTime::now());
+        if let Some(outbox) = &self.outbox {
+            outbox.put(ended);
+        }
+    }
+}
+
+/// Marks a span as failed. The description stays empty: it would repeat the error type or leak content.
+pub(super) fn fail(span: &mut Span) {
+    span.set_status(Status::error(""));
 }
 
 /// A span's name: fixed, or fixed words and a configured name.
