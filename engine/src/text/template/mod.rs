@@ -11,12 +11,13 @@ mod tojson;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use jiff::tz::TimeZone;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
 use crate::text::error::{TemplateError, TextError};
 use crate::text::folder::{Folder, Source};
@@ -62,6 +63,8 @@ pub struct Templates {
     environment: Environment<'static>,
     special_tokens: BTreeMap<String, String>,
     zone: TimeZone,
+    /// Bytes of the last prompt: the next one is likely to need as many.
+    length: AtomicUsize,
 }
 
 impl Templates {
@@ -72,7 +75,12 @@ impl Templates {
             let added = environment.add_template_owned(name, source::prepare(&text));
             added.map_err(|e| TextError::Template { path, reason: one_line(&e) })?;
         }
-        Ok(Self { environment, special_tokens: folder.special_tokens, zone: TimeZone::system() })
+        Ok(Self {
+            environment,
+            special_tokens: folder.special_tokens,
+            zone: TimeZone::system(),
+            length: AtomicUsize::new(0),
+        })
     }
 
     /// Renders a conversation as `transformers`' `apply_chat_template` does, with the messages just as they are.
@@ -92,10 +100,11 @@ impl Templates {
 
     fn render_value(&self, messages: Value, prompt: &Prompt<'_>) -> Result<String, TemplateError> {
         let template = self.template(prompt.tools.is_some()).ok_or(TemplateError::Missing)?;
-        let mut prompt_text = Limited(Vec::new());
+        let mut prompt_text = Limited(Vec::with_capacity(self.length.load(Ordering::Relaxed)));
         template
             .render_captured_to(self.variables(messages, prompt), &mut prompt_text)
             .map_err(|e| template_error(&e))?;
+        self.length.store(prompt_text.0.len(), Ordering::Relaxed);
         String::from_utf8(prompt_text.0).map_err(|e| TemplateError::Failed(e.to_string()))
     }
 
@@ -149,12 +158,21 @@ fn environment() -> Environment<'static> {
     environment.set_syntax(syntax);
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_formatter(print);
     minijinja_contrib::add_to_environment(&mut environment);
     environment.set_unknown_method_callback(python::method);
     environment.add_test("sequence", python::is_sequence);
     environment.add_filter("tojson", tojson::tojson);
     environment.add_function("raise_exception", raise_exception);
     environment
+}
+
+/// As minijinja prints without escapes, but texts, which are most of a prompt, without a way through `core::fmt`.
+fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    match value.as_str() {
+        Some(text) => out.write_str(text).map_err(Error::from),
+        None => minijinja::escape_formatter(out, state, value),
+    }
 }
 
 /// A template's own refusal.
@@ -196,6 +214,10 @@ impl io::Write for Limited {
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(drop)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,36 +1,19 @@
 //! The `tojson` filter of chat templates: Python's `json.dumps`, to the byte.
 
+use std::borrow::Cow;
+
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
+
+/// Bytes that most values take.
+const TYPICAL: usize = 128;
 
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 #[expect(clippy::needless_pass_by_value, reason = "filters get their options by value")]
 pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
-    let indent = match options.get::<Option<Value>>("indent")? {
-        None => None,
-        Some(indent) if indent.is_none() => None,
-        Some(indent) => Some(match indent.as_str() {
-            Some(text) => text.to_owned(),
-            None => " ".repeat(usize::try_from(indent)?.min(64)),
-        }),
-    };
-    let separators = options.get::<Option<Vec<String>>>("separators")?;
-    let (item, key) = match separators.as_deref() {
-        Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(fault("`separators` must be two texts")),
-        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
-        None => (", ".to_owned(), ": ".to_owned()),
-    };
-    let mut dump = Dump {
-        ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-        sorted: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        indent,
-        item,
-        key,
-        depth: 0,
-        out: String::new(),
-    };
-    options.assert_all_used()?;
+    let plain = options.args().next().is_none();
+    let style = if plain { Style::PLAIN } else { Style::read(&options)? };
+    let mut dump = Dump { style, depth: 0, out: String::with_capacity(TYPICAL) };
     dump.value(value)?;
     Ok(Value::from_safe_string(dump.out))
 }
@@ -39,13 +22,54 @@ fn fault(message: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("tojson: {message}"))
 }
 
-struct Dump {
+/// The options of `json.dumps`.
+struct Style {
     ascii: bool,
     sorted: bool,
     /// What one level is indented by; without it all stands on one line.
     indent: Option<String>,
-    item: String,
-    key: String,
+    item: Cow<'static, str>,
+    key: Cow<'static, str>,
+}
+
+impl Style {
+    const PLAIN: Self = Self {
+        ascii: false,
+        sorted: false,
+        indent: None,
+        item: Cow::Borrowed(", "),
+        key: Cow::Borrowed(": "),
+    };
+
+    fn read(options: &Kwargs) -> Result<Self, Error> {
+        let indent = match options.get::<Option<Value>>("indent")? {
+            None => None,
+            Some(indent) if indent.is_none() => None,
+            Some(indent) => Some(match indent.as_str() {
+                Some(text) => text.to_owned(),
+                None => " ".repeat(usize::try_from(indent)?.min(64)),
+            }),
+        };
+        let (item, key) = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
+            Some([item, key]) => (item.clone().into(), key.clone().into()),
+            Some(_) => return Err(fault("`separators` must be two texts")),
+            None if indent.is_some() => (",".into(), Self::PLAIN.key),
+            None => (Self::PLAIN.item, Self::PLAIN.key),
+        };
+        let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+        let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+        options.assert_all_used()?;
+        Ok(Self { ascii, sorted, indent, item, key })
+    }
+
+    /// Whether a text cannot hold this byte as it is.
+    const fn escapes(&self, byte: u8) -> bool {
+        byte < b' ' || byte == b'"' || byte == b'\\' || (self.ascii && byte > b'~')
+    }
+}
+
+struct Dump {
+    style: Style,
     depth: usize,
     out: String,
 }
@@ -64,7 +88,7 @@ impl Dump {
             }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
-                if self.sorted {
+                if self.style.sorted {
                     keys.sort();
                 }
                 self.container('{', '}', &keys, |dump, key| dump.member(key, &value.get_item(key)?))?;
@@ -84,7 +108,7 @@ impl Dump {
             }
             kind => return Err(fault(&format!("a key of kind {kind} has no JSON form"))),
         }
-        self.out.push_str(&self.key);
+        self.out.push_str(&self.style.key);
         self.value(value)
     }
 
@@ -99,7 +123,7 @@ impl Dump {
         self.depth += 1;
         for (i, item) in items.iter().enumerate() {
             if i > 0 {
-                self.out.push_str(&self.item);
+                self.out.push_str(&self.style.item);
             }
             self.line();
             write(self, item)?;
@@ -113,7 +137,7 @@ impl Dump {
     }
 
     fn line(&mut self) {
-        if let Some(indent) = &self.indent {
+        if let Some(indent) = &self.style.indent {
             self.out.push('\n');
             self.out.push_str(&indent.repeat(self.depth));
         }
@@ -121,26 +145,31 @@ impl Dump {
 
     fn string(&mut self, text: &str) {
         self.out.push('"');
-        for c in text.chars() {
-            match c {
-                '"' => self.out.push_str("\\\""),
-                '\\' => self.out.push_str("\\\\"),
-                '\n' => self.out.push_str("\\n"),
-                '\r' => self.out.push_str("\\r"),
-                '\t' => self.out.push_str("\\t"),
-                '\u{8}' => self.out.push_str("\\b"),
-                '\u{c}' => self.out.push_str("\\f"),
-                '\0'..='\x1f' => self.escape(c),
-                _ if self.ascii && !(' '..='~').contains(&c) => self.escape(c),
-                _ => self.out.push(c),
-            }
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| self.style.escapes(byte)) {
+            self.out.push_str(&rest[..at]);
+            let mut chars = rest[at..].chars();
+            chars.next().into_iter().for_each(|c| self.escape(c));
+            rest = chars.as_str();
         }
+        self.out.push_str(rest);
         self.out.push('"');
     }
 
     fn escape(&mut self, c: char) {
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            self.out.push_str(&format!("\\u{unit:04x}"));
+        match c {
+            '"' => self.out.push_str("\\\""),
+            '\\' => self.out.push_str("\\\\"),
+            '\n' => self.out.push_str("\\n"),
+            '\r' => self.out.push_str("\\r"),
+            '\t' => self.out.push_str("\\t"),
+            '\u{8}' => self.out.push_str("\\b"),
+            '\u{c}' => self.out.push_str("\\f"),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    self.out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
         }
     }
 }
