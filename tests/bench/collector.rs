@@ -14,7 +14,7 @@ use plimsoll_tests::{plimsoll, post_with, shared};
 use serde_json::json;
 
 /// Requests to each process, where the first argument is no other number.
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 60_000;
 /// Rounds whose quantiles are compared. What happens to a machine in a run hits a few such blocks, and not their median.
 const BLOCK: usize = 1_000;
 /// Rounds before it counts.

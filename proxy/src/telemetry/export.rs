@@ -13,15 +13,15 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanExporter,
-};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanExporter};
 use prometheus::{Registry, TextEncoder};
 
 use super::delivery::{Delivery, Noted};
 use super::names::SCOPE;
 use super::otlp::{Exporters, OwnRuntime, exporters, start_error};
+use super::outbox::Writer;
 use super::sampling::Sampling;
+use super::spans::Tracing;
 use super::{TelemetryConfig, TelemetryError};
 
 /// The longest that [`Exports::shutdown`] blocks.
@@ -40,6 +40,7 @@ pub(super) struct Exports {
 
 struct Push {
     traces: SdkTracerProvider,
+    writer: Writer,
     /// Kept alive for the exporters.
     _runtime: Option<OwnRuntime>,
     collector: String,
@@ -62,6 +63,7 @@ impl Exports {
         let Exporters { traces, metrics, runtime, collector } = exporters(otlp)?;
         let metrics = Noted::new(metrics, &Delivery::new("metrics", collector.clone()));
         let reader = PeriodicReader::builder(metrics).with_interval(METRIC_INTERVAL).build();
+        let writer = Writer::start().map_err(|fault| start_error("writer of spans", &fault))?;
         let traces_delivery = Delivery::new("traces", collector.clone());
         let traces = SdkTracerProvider::builder()
             .with_resource(resource)
@@ -69,15 +71,17 @@ impl Exports {
             .with_span_processor(batches(Noted::new(traces, &traces_delivery)))
             .build();
         Ok(Self {
-            push: Some(Push { traces, _runtime: runtime, collector, traces_delivery }),
+            push: Some(Push { traces, writer, _runtime: runtime, collector, traces_delivery }),
             meters: Some(meters.with_reader(reader).build()),
             registry,
         })
     }
 
-    /// The tracer, where traces are exported.
-    pub(super) fn tracer(&self) -> Option<SdkTracer> {
-        self.push.as_ref().map(|push| push.traces.tracer(SCOPE))
+    /// What makes spans, where traces are exported.
+    pub(super) fn tracing(&self) -> Option<Tracing> {
+        let tracing =
+            |push: &Push| Tracing { tracer: push.traces.tracer(SCOPE), outbox: push.writer.outbox().clone() };
+        self.push.as_ref().map(tracing)
     }
 
     pub(super) fn meter(&self) -> Meter {
@@ -94,6 +98,7 @@ impl Exports {
     pub(super) fn shutdown(&self) -> Result<(), String> {
         let deadline = Instant::now() + SHUTDOWN;
         let (Some(push), Some(meters)) = (&self.push, self.meters.clone()) else { return Ok(()) };
+        push.writer.finish();
         // Side by side, each on a thread: the SDK's own time limits are per provider and not all kept.
         let metrics = detached(move || meters.shutdown());
         let traces = push.traces.clone();

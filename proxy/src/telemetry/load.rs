@@ -2,10 +2,9 @@
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanBuilder, SpanContext, SpanKind};
-use opentelemetry_sdk::trace::SdkTracer;
 
 use super::names::{attr, span};
-use super::spans::{Live, count};
+use super::spans::{Live, Tracing, count};
 
 /// A model being loaded.
 pub struct LoadSpan(Live);
@@ -26,9 +25,9 @@ pub struct LoadFacts {
 }
 
 impl LoadSpan {
-    pub(super) fn start(tracer: Option<&SdkTracer>, model: &str) -> Self {
+    pub(super) fn start(tracing: Option<&Tracing>, model: &str) -> Self {
         let builder = SpanBuilder::from_name(format!("{} {model}", span::LOAD)).with_kind(SpanKind::Internal);
-        let mut live = Live::start(tracer, builder, &SpanContext::empty_context());
+        let mut live = Live::start(tracing, builder, &SpanContext::empty_context());
         live.set(|| vec![KeyValue::new(attr::MODEL, model.to_owned())]);
         Self(live)
     }

@@ -46,10 +46,6 @@ mod store;
 
 use std::sync::Arc;
 
-use opentelemetry_sdk::trace::SdkTracer;
-use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
-
 pub use batch::BatchFacts;
 pub use chat::{ChatRequest, ChatSpan, Operation, Settings};
 pub use content::Said;
@@ -75,6 +71,7 @@ use names::GenAiNames;
 use readings::Source;
 use recent::Recent;
 use running::Running;
+use spans::Tracing;
 
 /// What telemetry needs to know to start.
 #[derive(Debug, Clone)]
@@ -136,7 +133,7 @@ pub struct Undelivered(String);
 pub struct Telemetry(Arc<Shared>);
 
 struct Shared {
-    tracer: Option<SdkTracer>,
+    tracing: Option<Tracing>,
     gen_ai: &'static GenAiNames,
     trust_incoming: bool,
     baggage: Vec<String>,
@@ -148,8 +145,6 @@ struct Shared {
     templates: Arc<Source<TemplateReading>>,
     endpoints: Arc<Source<EndpointReading>>,
     exports: Exports,
-    /// The tasks that write spans of answered requests.
-    writers: TaskTracker,
 }
 
 impl Telemetry {
@@ -166,7 +161,7 @@ impl Telemetry {
         let endpoints = Arc::new(Source::default());
         endpoints::register(&meter, &endpoints);
         Ok(Self(Arc::new(Shared {
-            tracer: exports.tracer(),
+            tracing: exports.tracing(),
             gen_ai: config.gen_ai.names(),
             trust_incoming: config.trust_incoming,
             baggage: config.baggage.clone(),
@@ -178,7 +173,6 @@ impl Telemetry {
             templates,
             endpoints,
             exports,
-            writers: TaskTracker::new(),
         })))
     }
 
@@ -191,20 +185,20 @@ impl Telemetry {
     /// Begins the trace of loading `model`.
     #[must_use]
     pub fn model_load(&self, model: &str) -> LoadSpan {
-        LoadSpan::start(self.0.tracer.as_ref(), model)
+        LoadSpan::start(self.0.tracing.as_ref(), model)
     }
 
     /// Writes the trace of a batch, where traces are exported.
     pub fn batch(&self, facts: BatchFacts<'_>) {
-        if let Some(tracer) = &self.0.tracer {
-            batch::record(tracer, facts);
+        if let Some(tracing) = &self.0.tracing {
+            batch::record(&tracing.tracer, facts);
         }
     }
 
     /// Whether traces are exported at all.
     #[must_use]
     pub fn traces(&self) -> bool {
-        self.0.tracer.is_some()
+        self.0.tracing.is_some()
     }
 
     /// Where the gauges of the engines are read from, at each scrape. Only the first call counts. `read` must be quick
@@ -263,10 +257,6 @@ impl Telemetry {
     /// # Errors
     /// The collector did not take everything in time.
     pub fn shutdown(&self) -> Result<(), Undelivered> {
-        if let Ok(runtime) = Handle::try_current() {
-            self.0.writers.close();
-            runtime.block_on(self.0.writers.wait());
-        }
         self.0.exports.shutdown().map_err(Undelivered)
     }
 }

@@ -2,16 +2,17 @@
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::Span as _;
 use opentelemetry_sdk::trace::Span;
-use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
 
-/// Spans of a request as a rule: its own, its policy's and its call's, with two phases.
-const TYPICAL: usize = 5;
+/// How long ended spans are gathered: a thread that is woken for each costs its request more than writing it would.
+const GATHER: Duration = Duration::from_millis(100);
+/// Spans that wait at most. Further ones are written by whoever ends them.
+const MOST: usize = 4096;
 
 type Write = Box<dyn FnOnce(&mut Span) + Send + Sync>;
 
@@ -64,35 +65,100 @@ impl Drop for Ended {
     }
 }
 
-/// The ended spans of one request. Clones share it. When the last is dropped, the spans are written in a task of their
-/// own: on the worker that is sending the answer, that task's turn comes after.
+/// Where ended spans go. Clones share it.
 #[derive(Clone)]
-pub(super) struct Outbox(Arc<Spans>);
+pub(super) struct Outbox(Arc<Shared>);
 
-struct Spans {
-    ended: Mutex<Vec<Ended>>,
-    writers: TaskTracker,
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Told when the first span comes, and when no more are wanted.
+    change: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    ended: Vec<Ended>,
+    closed: bool,
 }
 
 impl Outbox {
-    /// An empty one, whose task is among `writers`.
-    pub(super) fn new(writers: &TaskTracker) -> Self {
-        let ended = Mutex::new(Vec::with_capacity(TYPICAL));
-        Self(Arc::new(Spans { ended, writers: writers.clone() }))
-    }
-
+    /// Ends a span.
     pub(super) fn put(&self, ended: Ended) {
-        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
+        let mut queue = self.0.queue();
+        if queue.closed || queue.ended.len() >= MOST {
+            drop(queue);
+            return drop(ended);
+        }
+        queue.ended.push(ended);
+        if queue.ended.len() == 1 {
+            drop(queue);
+            self.0.change.notify_one();
+        }
     }
 }
 
-impl Drop for Spans {
-    fn drop(&mut self) {
-        let ended = mem::take(self.ended.get_mut().unwrap_or_else(PoisonError::into_inner));
-        // Threads of the engine, and tests, have no runtime: the spans are written here and now.
-        if let Ok(runtime) = Handle::try_current() {
-            self.writers.spawn_on(async move { drop(ended) }, &runtime);
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.queue().closed = true;
+        self.change.notify_one();
+    }
+
+    /// Writes spans until the outbox is closed and empty.
+    fn run(&self) {
+        let mut room = Vec::new();
+        loop {
+            let idle = |queue: &mut Queue| queue.ended.is_empty() && !queue.closed;
+            let queue = self.change.wait_while(self.queue(), idle).unwrap_or_else(PoisonError::into_inner);
+            let gathering = |queue: &mut Queue| !queue.closed;
+            let waited = self.change.wait_timeout_while(queue, GATHER, gathering);
+            let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            mem::swap(&mut queue.ended, &mut room);
+            let last = queue.closed;
+            drop(queue);
+            room.clear();
+            if last {
+                return;
+            }
         }
+    }
+}
+
+/// The thread that writes what comes into an outbox.
+pub(super) struct Writer {
+    outbox: Outbox,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let outbox = Outbox(Arc::default());
+        let shared = Arc::clone(&outbox.0);
+        let thread = thread::Builder::new().name("plimsoll-spans".into()).spawn(move || shared.run())?;
+        Ok(Self { outbox, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Writes what has come. Spans that end later are written at once.
+    pub(super) fn finish(&self) {
+        self.outbox.0.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It has only an error where it panicked, and said so.
+        let _ = thread.map(JoinHandle::join);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.outbox.0.close();
     }
 }
 
@@ -103,7 +169,7 @@ mod tests {
     use opentelemetry_sdk::error::OTelSdkResult;
     use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 
-    use super::super::spans::Live;
+    use super::super::spans::{Live, Tracing};
     use super::*;
 
     /// Keeps what was exported.
@@ -123,28 +189,25 @@ mod tests {
         }
     }
 
-    /// A span with one under it, that one ended.
-    fn pair(writers: &TaskTracker) -> (Kept, SdkTracerProvider, Live) {
+    /// Ends a span, and one under it before.
+    fn pair(outbox: &Outbox) -> (Kept, SdkTracerProvider) {
         let kept = Kept::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
         let tracer = provider.tracer("test");
         let root = SpanBuilder::from_name("root");
-        let root = Live::start(Some(&tracer), root, &SpanContext::empty_context()).written_by(writers);
+        let tracing = Tracing { tracer, outbox: outbox.clone() };
+        let root = Live::start(Some(&tracing), root, &SpanContext::empty_context());
         let mut child = root.child("child", SpanKind::Internal);
         child.later(|span| span.set_attribute(KeyValue::new("late", true)));
-        drop(child);
-        (kept, provider, root)
+        (kept, provider)
     }
 
-    #[tokio::test]
-    async fn spans_are_written_when_nobody_waits_any_more() {
-        let writers = TaskTracker::new();
-        let (kept, _provider, root) = pair(&writers);
-        drop(root);
+    #[test]
+    fn spans_are_written_with_the_time_of_their_end() {
+        let writer = Writer::start().expect("a thread");
+        let (kept, _provider) = pair(writer.outbox());
         let after = SystemTime::now();
-        assert_eq!(kept.names(), [""; 0], "not before its task has its turn");
-        writers.close();
-        writers.wait().await;
+        writer.finish();
         assert_eq!(kept.names(), ["child", "root"]);
         let spans = kept.0.lock().expect("not poisoned");
         assert_eq!(spans[0].attributes[0].value, Value::Bool(true));
@@ -152,10 +215,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_runtime_spans_are_written_at_once() {
-        let (kept, _provider, root) = pair(&TaskTracker::new());
-        assert_eq!(kept.names(), [""; 0]);
-        drop(root);
-        assert_eq!(kept.names(), ["child", "root"]);
+    fn spans_that_end_late_are_written_at_once() {
+        let writer = Writer::start().expect("a thread");
+        writer.finish();
+        assert_eq!(pair(writer.outbox()).0.names(), ["child", "root"]);
+    }
+
+    #[test]
+    fn spans_of_a_flood_are_written_by_those_who_end_them() {
+        let outbox = Outbox(Arc::default());
+        for _ in 0..MOST / 2 {
+            assert_eq!(pair(&outbox).0.names(), [""; 0], "nobody writes");
+        }
+        assert_eq!(pair(&outbox).0.names(), ["child", "root"]);
     }
 }

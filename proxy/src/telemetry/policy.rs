@@ -173,7 +173,7 @@ impl FollowUp {
         let builder = SpanBuilder::from_name(span::SUMMARIZE)
             .with_kind(SpanKind::Internal)
             .with_links(vec![Link::with_context(self.request.clone())]);
-        let mut live = Live::start(self.shared.tracer.as_ref(), builder, &SpanContext::empty_context());
+        let mut live = Live::start(self.shared.tracing.as_ref(), builder, &SpanContext::empty_context());
         live.set(|| [count(attr::SUMMARY_MESSAGES, messages)]);
         SummarizeSpan { live, shared: Arc::clone(&self.shared), written: Arc::default() }
     }

@@ -198,7 +198,7 @@ fn server_span(shared: &Shared, incoming: &Incoming<'_>) -> Live {
         |template| format!("{} {template}", method_label(incoming.method)),
     );
     let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_links(links);
-    let mut live = Live::start(shared.tracer.as_ref(), builder, &parent).written_by(&shared.writers);
+    let mut live = Live::start(shared.tracing.as_ref(), builder, &parent);
     live.set(|| head_attributes(incoming));
     if shared.trust_incoming {
         live.set(|| propagation::baggage(incoming.headers, &shared.baggage));

@@ -10,7 +10,6 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
-use tokio_util::task::TaskTracker;
 
 use super::outbox::{Ended, Outbox};
 
@@ -23,17 +22,22 @@ pub struct SpanRef(pub(super) SpanContext);
 
 /// A span in progress. It ends when it is dropped. Without a tracer it only hands the caller's context on.
 pub(super) struct Live {
-    on: Option<(SdkTracer, Ended)>,
+    on: Option<(Tracing, Ended)>,
     context: SpanContext,
-    /// Where it goes when it has ended; nowhere: it is written at once.
-    outbox: Option<Outbox>,
+}
+
+/// What makes spans, and where they go when they have ended.
+#[derive(Clone)]
+pub(super) struct Tracing {
+    pub(super) tracer: SdkTracer,
+    pub(super) outbox: Outbox,
 }
 
 impl Live {
     /// A span under `parent`, which may be the caller's, invalid (a new trace), or one of ours.
-    pub(super) fn start(tracer: Option<&SdkTracer>, mut builder: SpanBuilder, parent: &SpanContext) -> Self {
-        let Some(tracer) = tracer else {
-            return Self { on: None, context: parent.clone(), outbox: None };
+    pub(super) fn start(tracing: Option<&Tracing>, mut builder: SpanBuilder, parent: &SpanContext) -> Self {
+        let Some(tracing) = tracing else {
+            return Self { on: None, context: parent.clone() };
         };
         builder.attributes.get_or_insert_with(|| Vec::with_capacity(TYPICAL));
         // An invalid parent would count as one that was not sampled: a new trace has none.
@@ -41,24 +45,16 @@ impl Live {
         if parent.is_valid() {
             outer = outer.with_remote_span_context(parent.clone());
         }
-        let span = tracer.build_with_context(builder, &outer);
+        let span = tracing.tracer.build_with_context(builder, &outer);
         let context = span.span_context().clone();
-        Self { on: Some((tracer.clone(), Ended::new(span))), context, outbox: None }
-    }
-
-    /// This span and those under it are written together when the last of them has ended, by a task among `writers`.
-    pub(super) fn written_by(mut self, writers: &TaskTracker) -> Self {
-        self.outbox = self.is_recording().then(|| Outbox::new(writers));
-        self
+        Self { on: Some((tracing.clone(), Ended::new(span))), context }
     }
 
     /// A span under this one.
     pub(super) fn child(&self, name: impl Into<SpanName>, kind: SpanKind) -> Self {
-        let tracer = self.on.as_ref().map(|(tracer, _)| tracer);
+        let tracing = self.on.as_ref().map(|(tracing, _)| tracing);
         let builder = SpanBuilder::from_name(name.into().0).with_kind(kind);
-        let mut child = Self::start(tracer, builder, &self.context);
-        child.outbox.clone_from(&self.outbox);
-        child
+        Self::start(tracing, builder, &self.context)
     }
 
     /// What a callee sees as its caller: this span, or the caller's own where traces are not exported.
@@ -116,10 +112,9 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let Some((_, mut ended)) = self.on.take() else { return };
-        ended.at(SystemTime::now());
-        if let Some(outbox) = &self.outbox {
-            outbox.put(ended);
+        if let Some((tracing, mut ended)) = self.on.take().filter(|(_, span)| span.is_recording()) {
+            ended.at(SystemTime::now());
+            tracing.outbox.put(ended);
         }
     }
 }
