@@ -199,7 +199,7 @@ fn a_file_and_standard_input_are_shown_as_a_diff() {
     let (good, printed) = run(plimsoll().args(["explain", "--window", "4096", "--diff"]).arg(&file));
     assert!(good && printed.contains("@@") && printed.contains("+  [plimsoll: "), "{printed}");
     let input = std::fs::File::open(&file).unwrap();
-    let (good, same) = run(plimsoll().args(["explain", "--window", "4096", "--diff", "-"]).stdin(input));
+    let (good, same) = run(plimsoll().args(["explain", "--window", "4k", "--diff", "-"]).stdin(input));
     assert!(good && same == printed, "{same}");
     std::fs::write(&file, r#"{"messages":[{"role":"user","content":"hi"}]}"#).unwrap();
     let (good, printed) = run(plimsoll().args(["explain", "--diff"]).arg(&file));

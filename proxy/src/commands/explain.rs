@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::admin::Admin;
 use super::route::{chosen, counter, window};
-use super::{FAULTS, Files, report, say, table};
+use super::{FAULTS, Files, report, say, table, tokens};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -34,8 +34,8 @@ pub(crate) struct Args {
     /// Which line, where the file has several conversations
     #[arg(long, default_value_t = 1, value_name = "N")]
     line: usize,
-    /// The window in tokens, in place of the route's
-    #[arg(long, value_name = "TOKENS")]
+    /// The window in tokens, like `8192` or `8k`, in place of the route's
+    #[arg(long, value_name = "TOKENS", value_parser = tokens)]
     window: Option<Tokens>,
     /// Show what the policy changed, as a diff
     #[arg(long)]

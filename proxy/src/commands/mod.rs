@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
+use plimsoll_policies::Tokens;
 use plimsoll_proxy::config::{Faults, Sources};
 
 /// Faults were found.
@@ -32,6 +33,16 @@ pub(crate) const NOT_RUN: u8 = 2;
 
 /// The configuration's usual name.
 const DEFAULT: &str = "config.yaml";
+
+/// Tokens as people write them: `8192` or `8k`.
+pub(crate) fn tokens(text: &str) -> Result<Tokens, String> {
+    let (number, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1024),
+        None => (text, 1),
+    };
+    let tokens = number.parse::<Tokens>().ok().and_then(|number| number.checked_mul(unit));
+    tokens.filter(|tokens| *tokens > 0).ok_or_else(|| "expected tokens, like `8192` or `8k`".to_owned())
+}
 
 /// Where the configuration comes from.
 #[derive(clap::Args)]

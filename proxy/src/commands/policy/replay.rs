@@ -15,7 +15,7 @@ use plimsoll_proxy::replay::{self, Candidate, NAIVE, Replay, Row};
 use serde_json::json;
 
 use crate::commands::route::{chosen, counter, steps, tokenizer, window};
-use crate::commands::{FAULTS, Files, report, say, table};
+use crate::commands::{FAULTS, Files, report, say, table, tokens};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -73,15 +73,6 @@ impl Figure {
             Self::Recall => row.recall,
         }
     }
-}
-
-fn tokens(text: &str) -> Result<Tokens, String> {
-    let (number, unit) = match text.strip_suffix(['k', 'K']) {
-        Some(number) => (number, 1024),
-        None => (text, 1),
-    };
-    let tokens = number.parse::<Tokens>().ok().and_then(|number| number.checked_mul(unit));
-    tokens.filter(|tokens| *tokens > 0).ok_or_else(|| "expected tokens, like `8192` or `8k`".to_owned())
 }
 
 fn floor(text: &str) -> Result<Floor, String> {
