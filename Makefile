@@ -29,9 +29,8 @@ test-long: setup ## Run the tests that take long, properties with 10,000 cases
 fuzz: ## Fuzz what is read of strangers, a minute each: FUZZ_SECONDS=60
 	tests/fuzz/run.sh
 
-deny: ## Judge what is depended on by deny.toml (needs `cargo-deny`, which compiles for some minutes)
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
-	cargo deny --locked --offline check bans licenses sources
+deny: ## Judge what is depended on by deny.toml (the first time `cargo-deny` compiles for some minutes)
+	@tests/setup/deny.sh
 
 bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token, what a bad collector costs
 	cargo build --release --locked -p plimsoll-proxy
