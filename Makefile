@@ -53,7 +53,7 @@ requirements: ## Lock the tests' Python packages anew (needs `uv`)
 clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv
 	rm -rf .runtime .tools .venv
 
-setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/bin/varnishtest .tools/checkov/.ready
+setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/bin/varnishtest .tools/bin/iptables .tools/checkov/.ready
 
 build-tools:
 	@tests/setup/build-tools.sh
@@ -72,6 +72,9 @@ build-tools:
 
 .tools/bin/varnishtest .tools/bin/slowhttptest &: tests/setup/wire.sh
 	@tests/setup/wire.sh
+
+.tools/bin/iptables .tools/bin/ip6tables .tools/bin/busybox &: tests/setup/netns.sh
+	@tests/setup/netns.sh
 
 .tools/checkov/.ready: tests/setup/checkov.sh tests/setup/checkov.txt
 	@tests/setup/checkov.sh
