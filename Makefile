@@ -29,9 +29,8 @@ test-long: setup ## Run the tests that take long, properties with 10,000 cases
 fuzz: ## Fuzz what is read of strangers, a minute each: FUZZ_SECONDS=60
 	tests/fuzz/run.sh
 
-deny: ## Judge what is depended on by deny.toml (needs `cargo-deny`, which compiles for some minutes)
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
-	cargo deny --locked --offline check bans licenses sources
+deny: ## Judge what is depended on by deny.toml (the first time `cargo-deny` compiles for some minutes)
+	@tests/setup/deny.sh
 
 bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token, what a bad collector costs
 	cargo build --release --locked -p plimsoll-proxy
@@ -54,7 +53,7 @@ requirements: ## Lock the tests' Python packages anew (needs `uv`)
 clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv
 	rm -rf .runtime .tools .venv
 
-setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/bin/varnishtest .tools/checkov/.ready
+setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/bin/varnishtest .tools/bin/iptables .tools/checkov/.ready
 
 build-tools:
 	@tests/setup/build-tools.sh
@@ -73,6 +72,9 @@ build-tools:
 
 .tools/bin/varnishtest .tools/bin/slowhttptest &: tests/setup/wire.sh
 	@tests/setup/wire.sh
+
+.tools/bin/iptables .tools/bin/ip6tables .tools/bin/busybox &: tests/setup/netns.sh
+	@tests/setup/netns.sh
 
 .tools/checkov/.ready: tests/setup/checkov.sh tests/setup/checkov.txt
 	@tests/setup/checkov.sh

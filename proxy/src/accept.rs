@@ -3,7 +3,6 @@
 mod connection;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use tower::ServiceExt;
 
 use crate::body::{Body, BrokenOff};
 use crate::config::Limits;
-use crate::listen::{Listener, Stream};
+use crate::listen::{Listeners, Origin, Stream};
 use crate::stack::Stack;
 
 use connection::Connection;
@@ -56,19 +55,19 @@ impl From<&Limits> for Settings {
     }
 }
 
-/// Serves the data listener until `stop` resolves, then lets open requests finish.
-pub async fn serve(listener: Listener, stack: Stack, settings: Settings, stop: impl Future<Output = ()>) {
+/// Serves the listeners of clients until `stop` resolves, then lets open requests finish.
+pub async fn serve(listeners: Listeners, stack: Stack, settings: Settings, stop: impl Future<Output = ()>) {
     let server = server(&settings);
     let open = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
     let closing = CancellationToken::new();
     let mut stop = pin!(stop);
     loop {
-        let (stream, peer, place) = tokio::select! {
+        let (stream, origin, place) = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listeners, &places) => accepted,
         };
-        let stack = stack.clone().map_request(move |request| received(request, peer));
+        let stack = stack.clone().map_request(move |request| received(request, origin));
         let (server, watcher) = (server.clone(), open.watcher());
         let closing = closing.clone();
         tokio::spawn(async move {
@@ -78,6 +77,11 @@ pub async fn serve(listener: Listener, stack: Stack, settings: Settings, stop: i
                 () = closing.cancelled() => return,
             };
             let Ok(Ok(stream)) = opened else { return };
+            if origin.redirected.is_some() && stream.speaks_tls() {
+                tracing::warn!(target: "plimsoll", client = ?origin.peer, "a redirected connection speaks TLS: \
+                    only plain HTTP is taken, leave its port out of the redirection");
+                return;
+            }
             let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
             let connection = watcher.watch(connection.into_owned());
             if let Err(error) = connection.await {
@@ -85,22 +89,19 @@ pub async fn serve(listener: Listener, stack: Stack, settings: Settings, stop: i
             }
         });
     }
-    drop(listener);
+    drop(listeners);
     closing.cancel();
     if tokio::time::timeout(settings.drain, open.shutdown()).await.is_err() {
         tracing::warn!(target: "plimsoll", drain = ?settings.drain, "requests were still open at the end of the drain");
     }
 }
 
-async fn accept(
-    listener: &Listener,
-    places: &Arc<Semaphore>,
-) -> (Stream, Option<SocketAddr>, OwnedSemaphorePermit) {
+async fn accept(listeners: &Listeners, places: &Arc<Semaphore>) -> (Stream, Origin, OwnedSemaphorePermit) {
     let place = places.clone().acquire_owned().await.expect("the semaphore is never closed. This is a bug.");
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, place),
-            // Out of file descriptors, or the client left already: neither ends the listener.
+        match listeners.accept().await {
+            Ok((stream, origin)) => return (stream, origin, place),
+            // Out of file descriptors, or the client left already: neither ends a listener.
             Err(error) => {
                 tracing::warn!(target: "plimsoll", %error, "could not accept a connection");
                 tokio::time::sleep(RECOVERY).await;
@@ -109,11 +110,14 @@ async fn accept(
     }
 }
 
-fn received(request: Request<Incoming>, peer: Option<SocketAddr>) -> Request<Body> {
+fn received(request: Request<Incoming>, origin: Origin) -> Request<Body> {
     let mut request = request.map(|body| body.map_err(BrokenOff::new).boxed_unsync());
-    if let Some(peer) = peer {
+    if let Some(peer) = origin.peer {
         // For the record: whose request it is.
         request.extensions_mut().insert(peer);
+    }
+    if let Some(redirected) = origin.redirected {
+        request.extensions_mut().insert(redirected);
     }
     request
 }

@@ -2,6 +2,7 @@
 
 mod head;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Method;
@@ -11,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 use crate::body::{Body, impatient};
+use crate::config::Hosts;
 use crate::cors;
 use crate::cut::cut;
 use crate::dialect::Dialect;
@@ -19,6 +21,7 @@ use crate::kept::Caller;
 use crate::keys::{Bearer, KeyError};
 use crate::live::{Live, Route, Shared};
 use crate::record::Received;
+use crate::redirect::{RedirectError, Redirected, leads_to};
 use crate::telemetry::RequestSpan;
 
 pub use head::HeadError;
@@ -168,6 +171,9 @@ pub enum IdentifyError {
     /// No key, or none that opens a route which takes the path.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It was redirected on its way to a place where it may not go on.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
     /// As many requests as `limits.requests` allows are in flight.
     #[error("{limit} requests are in flight, which is the limit")]
     Full {
@@ -185,7 +191,9 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
     }
     let (mut head, body) = request.into_parts();
     let listen = &shared.started.listen;
-    head::check(&head, &listen.hosts)?;
+    // A redirected client asks for its server, by whatever name: where it was going is known better than by a name.
+    let going = head.extensions.get::<Redirected>().map(Redirected::original).transpose()?;
+    head::check(&head, if going.is_some() { &Hosts::Any } else { &listen.hosts })?;
     if cors::is_foreign(&head.headers, listen.cors.as_ref()) {
         let origin = head.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default();
         return Err(IdentifyError::ForeignOrigin(cut(origin).into_owned()));
@@ -196,13 +204,22 @@ pub fn identify(shared: &Shared, received: Received) -> Result<Identified, Ident
         Some(name) => Caller::named(name),
         None => live.kept.caller(&head.headers),
     };
-    let candidates: Vec<_> = live.routes.iter().filter(|route| route.takes(&path, &head)).cloned().collect();
+    let mut routes = open_to(&live, going)?;
+    routes.retain(|route| route.takes(&path, &head));
+    let candidates: Vec<_> = routes.into_iter().cloned().collect();
     if candidates.is_empty() {
         return Err(IdentifyError::NoRoute { path: cut(head.uri.path()).into_owned() });
     }
     may_enter(&candidates, &bearer)?;
     let body = impatient(body, live.limits.body_idle);
     Ok(Identified { head, body, api, dialect, candidates, bearer, caller, live, record: span })
+}
+
+/// The routes that may be taken: of a redirected connection those that lead to where it was going.
+fn open_to(live: &Live, going: Option<SocketAddr>) -> Result<Vec<&Arc<Route>>, RedirectError> {
+    let Some(address) = going else { return Ok(live.routes.iter().collect()) };
+    let routes: Vec<_> = live.routes.iter().filter(|route| leads_to(route, address)).collect();
+    if routes.is_empty() { Err(RedirectError::NoUpstream(address)) } else { Ok(routes) }
 }
 
 /// Whether any route that can still be chosen may be taken; which one it is the model may have to tell. Behind the first

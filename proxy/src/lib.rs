@@ -15,6 +15,7 @@ pub mod config;
 pub mod cut;
 pub mod stack;
 pub mod listen;
+pub mod redirect;
 pub mod accept;
 pub mod body;
 pub mod kept;

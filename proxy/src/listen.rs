@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio_util::either::Either;
 
 use crate::config::Address;
+use crate::redirect::Redirected;
 
 /// Connections that may wait to be accepted, as the standard library has it for TCP.
 const BACKLOG: u32 = 1024;
@@ -79,6 +80,50 @@ impl Listener {
                 Ok((Either::Left(stream), Some(peer)))
             }
             Self::Unix(listener, _) => Ok((Either::Right(listener.accept().await?.0), None)),
+        }
+    }
+}
+
+/// The data listener, and the one for redirected connections where there is one.
+pub struct Listeners {
+    /// Asked by its own address.
+    pub data: Listener,
+    /// Asked by the addresses of others.
+    pub redirected: Option<TcpListener>,
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Its client.
+    pub peer: Option<SocketAddr>,
+    /// Where it was going, where it came in by the listener for redirected ones.
+    pub redirected: Option<Redirected>,
+}
+
+impl Listeners {
+    /// The next connection of either, and where it comes from.
+    ///
+    /// # Errors
+    /// The client left already, or descriptors are short; the listeners stay.
+    pub async fn accept(&self) -> io::Result<(Stream, Origin)> {
+        let redirected = async {
+            match &self.redirected {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.data.accept() => {
+                let (stream, peer) = accepted?;
+                Ok((stream, Origin { peer, redirected: None }))
+            }
+            accepted = redirected => {
+                let (stream, peer) = accepted?;
+                let _ = stream.set_nodelay(true);
+                let redirected = Some(Redirected::of(&stream));
+                Ok((Either::Left(stream), Origin { peer: Some(peer), redirected }))
+            }
         }
     }
 }

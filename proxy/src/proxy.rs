@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use crate::assemble::{AcquireError, acquire};
 use crate::config::{self, Address, Change, Loaded, Sources, Watch};
 use crate::forward::watch;
 use crate::kept::{Kept, KeptFolderError};
-use crate::listen::Listener;
+use crate::listen::{Listener, Listeners};
 use crate::live::{Live, Shared};
 use crate::readings;
 use crate::stack::stack;
@@ -54,6 +55,8 @@ pub enum StartError {
 pub struct Running {
     /// Where clients connect.
     pub data: Address,
+    /// Where redirected connections come in.
+    pub transparent: Option<Address>,
     /// Where operators connect.
     pub admin: Address,
     shared: Arc<Shared>,
@@ -69,6 +72,7 @@ pub struct Running {
 pub async fn start(loaded: Loaded, sources: Option<Sources>) -> Result<Running, StartError> {
     let config = loaded.config.clone();
     let (data, data_address) = listen("listen.data", &config.listen.data, &config.listen).await?;
+    let (redirected, transparent) = transparent(&config.listen).await?.unzip();
     let (admin, admin_address) = listen("listen.admin", &config.listen.admin, &config.listen).await?;
     let telemetry = Telemetry::start(&telemetry_config(&config.telemetry))?;
     let kept = Arc::new(Kept::open(&config)?);
@@ -89,13 +93,14 @@ pub async fn start(loaded: Loaded, sources: Option<Sources>) -> Result<Running, 
         tokio::spawn(reload(shared.clone(), changes, watch.refuser()));
     }
     let serving = tokio::spawn(accept::serve(
-        data,
+        Listeners { data, redirected },
         stack(shared.clone()),
         accept::Settings::from(&config.limits),
         stop.clone().cancelled_owned(),
     ));
     Ok(Running {
         data: data_address,
+        transparent,
         admin: admin_address,
         shared,
         stop,
@@ -137,11 +142,22 @@ async fn listen(
     Listener::bind(address, settings.socket_mode).await.map_err(fault)
 }
 
+/// The listener for redirected connections, where there is one.
+async fn transparent(settings: &config::Listen) -> Result<Option<(TcpListener, Address)>, StartError> {
+    let Some(address) = settings.transparent else { return Ok(None) };
+    let listening = TcpListener::bind(address).await;
+    let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let option = "listen.transparent";
+    let (bound, listener) =
+        listening.map_err(|source| StartError::Listen { option, address: Address::Tcp(address), source })?;
+    Ok(Some((listener, Address::Tcp(bound))))
+}
+
 /// Loads a configuration beside the one in force, and swaps.
 async fn activate(shared: &Arc<Shared>, loaded: Loaded) -> Result<(), StartError> {
     let acquiring = shared.clone();
     let live = tokio::task::spawn_blocking(move || acquire(&loaded, &acquiring)).await??;
-    watch::begin(&live).await;
+    watch::begin(&live, shared.started.listen.transparent.is_some()).await;
     shared.telemetry.config_loaded(live.revision.generation);
     shared.live.store(Arc::new(live));
     Ok(())

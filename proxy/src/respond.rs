@@ -28,6 +28,7 @@ use crate::kept::{self, KeptError};
 use crate::keys::KeyError;
 use crate::parse::CallError;
 use crate::record::Received;
+use crate::redirect::RedirectError;
 use crate::slot_files::FolderError;
 use crate::slots::SlotsError;
 
@@ -149,10 +150,19 @@ fn identify(error: &IdentifyError) -> Fault {
         IdentifyError::Head(error) => head(error),
         IdentifyError::ForeignOrigin(_) => Fault::new(StatusCode::FORBIDDEN, "origin_not_allowed", error),
         IdentifyError::Key(error) => key(error),
+        IdentifyError::Redirect(error) => redirect(error),
         IdentifyError::NoRoute { .. } => Fault::new(StatusCode::NOT_FOUND, "unknown_url", error),
         IdentifyError::Full { .. } => {
             Fault::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", error).again()
         }
+    }
+}
+
+fn redirect(error: &RedirectError) -> Fault {
+    match error {
+        RedirectError::Direct => Fault::new(StatusCode::MISDIRECTED_REQUEST, "not_redirected", error),
+        RedirectError::NoUpstream(_) => Fault::new(StatusCode::MISDIRECTED_REQUEST, "not_an_upstream", error),
+        RedirectError::Loop(_) => Fault::new(StatusCode::LOOP_DETECTED, "redirect_loop", error),
     }
 }
 

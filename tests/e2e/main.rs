@@ -52,6 +52,7 @@ mod tool_choice;
 mod tooling;
 mod traced;
 mod traces;
+mod transparent;
 mod upstreams;
 mod windows;
 mod wire;

@@ -39,6 +39,11 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         }
         Ok(Self { first, read, given: 0, stream, patience, stalled: None })
     }
+
+    /// Whether it begins as a TLS handshake does (RFC 8446, section 5.1): a record of type 22, version 3.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.first[0] == 22 && (self.read < 2 || self.first[1] == 3)
+    }
 }
 
 impl<S: GiveUp + Unpin> Connection<S> {
@@ -132,6 +137,18 @@ mod tests {
             let mut read = Vec::new();
             opened.expect("a version").read_to_end(&mut read).await.expect("read");
             assert_eq!(read, sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handshake_of_tls_is_known_by_its_first_bytes() {
+        for (sent, tls) in
+            [(&b"\x16\x03\x01\x02\x00\x01"[..], true), (b"\x16", true), (b"GET / HTTP/1.1", false)]
+        {
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(sent).await.expect("it fits");
+            let opened = Connection::open(server, Duration::from_secs(60)).await.expect("its first bytes");
+            assert_eq!(opened.speaks_tls(), tls, "{sent:?}");
         }
     }
 

@@ -11,14 +11,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Files, report, say};
 
+/// Where redirected connections come in, where the flag does not say.
+const TRANSPARENT: &str = "127.0.0.1:7481";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     files: Files,
+    /// Also take plain HTTP connections that the kernel redirected here on their way to an upstream: sets
+    /// `listen.transparent`
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = TRANSPARENT)]
+    transparent: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let sources = args.files.sources()?;
+    let mut sources = args.files.sources()?;
+    sources.overrides.extend(args.transparent.iter().map(|address| format!("listen.transparent={address}")));
     let loaded = match Config::load(&sources) {
         Ok(loaded) => loaded,
         Err(faults) => return Ok(report(&faults)),
@@ -68,10 +76,13 @@ fn greet(running: &Running) {
             (data.url(), format!("curl --unix-socket {} http://localhost", path.display()))
         }
     };
+    let redirected = running.transparent.as_ref().map_or(String::new(), |address| {
+        format!("  redirected {}   (plain HTTP on its way to upstreams)\n", address.url())
+    });
     say(format_args!(
         "plimsoll {version} serves
   clients    {clients}
-  operators  {}/   (status page; /state /metrics /config /readyz)
+{redirected}  operators  {}/   (status page; /state /metrics /config /readyz)
 try:
   {curl}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{body}'",

@@ -31,6 +31,34 @@ fn a_listener_is_an_address_or_a_socket() {
 }
 
 #[test]
+fn redirected_connections_come_in_by_an_address_of_their_own() {
+    assert_eq!(listen("").transparent, None);
+    let address = listen("transparent: '[::]:7481'").transparent.expect("an address");
+    assert_eq!(address.to_string(), "[::]:7481");
+    for (text, said) in [
+        ("transparent: 'unix:/run/t.sock'", "is a file"),
+        ("transparent: localhost", "`localhost` is not an address"),
+        ("transparent: '127.0.0.1:7480'", "is another listener's address"),
+    ] {
+        let faults = faults(&with(&format!("listen: {{{text}}}")));
+        assert!(faults.contains("listen.transparent") && faults.contains(said), "{faults}");
+    }
+}
+
+#[test]
+fn servers_that_no_redirected_connection_reaches_are_named() {
+    let upstreams = "upstreams: {a: {url: 'https://a'}, b: {urls: ['http://b/', 'http://b/v1']}}";
+    let routes = "routes: [{name: b, match: {path: /b}, upstream: b}, {name: a, upstream: a}]";
+    let text = format!("{upstreams}\n{routes}\nlisten: {{transparent: '127.0.0.1:7481'}}");
+    let warnings = parse(&text).expect("valid").warnings;
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("`https://a/` are refused: it speaks TLS"), "{warnings:?}");
+    assert!(warnings[1].contains("`http://b/v1` are refused: its URL has a path"), "{warnings:?}");
+    assert_eq!(parse(&format!("{upstreams}\n{routes}")).expect("valid").warnings, []);
+}
+
+#[test]
 fn names_are_asked_of_loopback_listeners_and_where_some_are_said() {
     let asked = |text: &str| !listen(text).hosts.take("evil.example");
     assert!(asked("") && asked("data: '[::1]:1'") && asked("hosts: [llm.example]"));

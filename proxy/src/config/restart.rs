@@ -13,6 +13,7 @@ pub fn needs_restart<'a>(
 ) -> Vec<String> {
     let mut paths: Vec<String> = [
         ("listen.data", old.listen.data != new.listen.data),
+        ("listen.transparent", old.listen.transparent != new.listen.transparent),
         ("listen.admin", old.listen.admin != new.listen.admin),
         ("listen.admin_token", old.listen.admin_token != new.listen.admin_token),
         ("listen.socket_mode", old.listen.socket_mode != new.listen.socket_mode),

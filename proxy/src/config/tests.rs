@@ -55,6 +55,7 @@ fn defaults_are_those_of_the_design() {
     include: []
     listen:
       data: "127.0.0.1:7480"
+      transparent: ~
       admin: "127.0.0.1:7490"
       socket_mode: "0660"
       admin_token: ~

@@ -1,6 +1,7 @@
 //! The valid configuration: what the rest of the proxy works by.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Config {
 pub struct Listen {
     /// Requests of clients.
     pub data: Address,
+    /// Connections that the kernel redirected on their way to an upstream; `None`: none are taken.
+    pub transparent: Option<SocketAddr>,
     /// Health, metrics, state and explain; never on the data port.
     pub admin: Address,
     /// Mode bits of unix sockets' files.

@@ -6,12 +6,12 @@ use http::Uri;
 use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder};
 
+use super::own::Own;
 use crate::body::Body;
 use crate::config::{HttpUpstream, HttpVersions};
 
@@ -23,7 +23,7 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 const PING: Duration = Duration::from_secs(30);
 
 /// Makes connections, TLS included, within `timeouts.connect`.
-type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<Own>, BoxError>;
 
 /// A pool of connections.
 pub(super) type Client = legacy::Client<Connector, Body>;
@@ -49,6 +49,7 @@ pub(super) fn client(settings: &HttpUpstream) -> Result<Client, ClientError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    let tcp = ServiceBuilder::new().map_response(Own::of).service(tcp);
     let https = match &settings.ca_file {
         None => HttpsConnectorBuilder::new().with_native_roots().map_err(ClientError::Roots)?,
         Some(path) => {

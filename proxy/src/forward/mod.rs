@@ -8,6 +8,8 @@ mod load;
 mod models;
 mod tls;
 mod client;
+mod addresses;
+pub(crate) mod own;
 mod affinity;
 mod belonging;
 mod health;

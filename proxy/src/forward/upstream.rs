@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Response, Version};
+use http::{Extensions, Response, Version};
 use http_body_util::BodyExt;
 use plimsoll_policies::Conversation;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::Addresses;
 use super::affinity::Key;
 use super::belonging;
 use super::client::{Client, client};
@@ -26,9 +27,10 @@ use super::usage::Seen;
 use super::window::LearntWindow;
 use crate::admit::Sending;
 use crate::body::{Body, BrokenOff, Observe, impatient, observed, within};
-use crate::config::{self, Affinity};
+use crate::config::{self, Affinity, HttpVersions};
 use crate::dialect::{Dialect, Original};
 use crate::parse::{BYPASS, Chat, Envelope, Outgoing};
+use crate::redirect::Redirected;
 use crate::stamp;
 use crate::telemetry::{ChatRequest, ChatSpan, Operation, Said, Settings};
 
@@ -42,6 +44,8 @@ pub struct HttpUpstream {
     pub(super) settings: config::HttpUpstream,
     pub(super) client: Client,
     pub(super) endpoints: Endpoints,
+    /// What its names resolve to, where redirected connections are taken.
+    pub(super) addresses: Addresses,
     /// Told where a replica answers again after it had failed.
     pub(super) returned: Arc<Notify>,
     pub(super) window: LearntWindow,
@@ -66,6 +70,7 @@ impl HttpUpstream {
             name: name.to_owned(),
             client: client(&settings)?,
             endpoints: Endpoints::new(&settings),
+            addresses: Addresses::default(),
             returned: Arc::default(),
             window: LearntWindow::default(),
             watched: AtomicBool::new(false),
@@ -104,8 +109,10 @@ impl HttpUpstream {
     ) -> Result<Outbound, http::Error> {
         let mut headers = head.headers;
         strip_hop_by_hop(&mut headers);
-        // The client's Host names us; hyper writes the upstream's.
+        // The client's Host names us, where it was not redirected; hyper writes the upstream's.
+        let host = self.kept_host(&head.extensions, &head.uri, &headers);
         headers.remove(header::HOST);
+        headers.extend(host.map(|host| (header::HOST, host)));
         // hyper has answered it already.
         headers.remove(header::EXPECT);
         headers.remove(BYPASS);
@@ -138,6 +145,15 @@ impl HttpUpstream {
             }
         };
         Ok(Outbound { method: head.method, path, headers, content, key, repeatable })
+    }
+
+    /// The host that a redirected client believes to ask. HTTP/2 has it as the authority, by which hyper pools connections.
+    fn kept_host(&self, extensions: &Extensions, uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+        if extensions.get::<Redirected>().is_none() || self.settings.http == HttpVersions::Http2 {
+            return None;
+        }
+        let named = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        named.or_else(|| headers.get(header::HOST).cloned())
     }
 
     /// Whether the server has a dialect's paths.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Method;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use super::upstream::HttpUpstream;
 use crate::config::HealthCheck;
 use crate::live::{Kind, Live};
 
-/// How long the start waits for servers to tell their windows.
+/// How long the start waits for servers to tell their windows, and for their names.
 const START: Duration = Duration::from_secs(2);
 /// A server that told its window is asked again after this: it may have been started anew, otherwise.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -21,10 +22,13 @@ const REFRESH: Duration = Duration::from_secs(300);
 const FIRST: Duration = Duration::from_secs(1);
 /// up to this.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Names are resolved this often.
+const NAMES: Duration = Duration::from_secs(5);
 
-/// Begins to watch the upstreams that are not watched yet. Returns when servers have told their windows, or took too long.
-pub async fn begin(live: &Live) {
-    let mut learning = Vec::new();
+/// Begins to watch the upstreams that are not watched yet; `named`: what their names resolve to, too. Returns when servers
+/// have told their windows and names are resolved, or that took too long.
+pub async fn begin(live: &Live, named: bool) {
+    let (mut learning, mut resolving) = (Vec::new(), Vec::new());
     for upstream in &live.upstreams {
         let Kind::Http(server) = &upstream.kind else { continue };
         if server.is_watched() {
@@ -33,11 +37,32 @@ pub async fn begin(live: &Live) {
         if let Some(health) = server.settings.health.clone() {
             tokio::spawn(checks(Arc::downgrade(server), server.stop.clone(), health));
         }
+        if named && server.has_names() {
+            resolving.push(resolve(server.clone()));
+        }
         if server.settings.ask_context {
             learning.push(learn(server.clone()));
         }
     }
-    futures_util::future::join_all(learning).await;
+    let (learning, resolving) = (join_all(learning), join_all(resolving));
+    futures_util::future::join(learning, resolving).await;
+}
+
+/// Resolves a server's names, and goes on doing so.
+async fn resolve(server: Arc<HttpUpstream>) {
+    // Whoever is asked may be slow to answer; the next time comes soon.
+    let _ = tokio::time::timeout(START, server.resolve()).await;
+    let (weak, stop) = (Arc::downgrade(&server), server.stop.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(NAMES) => {}
+            }
+            let Some(server) = weak.upgrade() else { return };
+            server.resolve().await;
+        }
+    });
 }
 
 /// Asks a server for its window, and goes on asking.
@@ -73,7 +98,7 @@ async fn checks(server: Weak<HttpUpstream>, stop: CancellationToken, settings: H
         }
         let Some(server) = server.upgrade() else { return };
         let checks = server.endpoints.all().iter().map(|endpoint| server.check(endpoint, &settings));
-        futures_util::future::join_all(checks).await;
+        join_all(checks).await;
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::address::{Address, UNIX};
 use super::super::faults::Fault;
 use super::super::hosts::Hosts;
 use super::super::path::Path;
-use super::super::raw;
+use super::super::raw::{self, Raw};
 use super::super::valid::{Cors, Listen};
 use super::Check;
 
@@ -17,6 +17,7 @@ impl Check<'_> {
     pub(super) fn listen(&mut self, raw: &raw::Listen) -> Option<Listen> {
         let at = Path::of(&["listen"]);
         let data = self.address(at.key("data"), &raw.data);
+        let transparent = self.transparent(&at.key("transparent"), raw);
         let admin = self.address(at.key("admin"), &raw.admin);
         let token = raw.admin_token.clone();
         if let Some(token) = &token {
@@ -46,7 +47,47 @@ impl Check<'_> {
             Some(cors) => Some(cors?),
             None => None,
         };
-        Some(Listen { data, admin, socket_mode, admin_token: token, caller_header, hosts, cors })
+        Some(Listen { data, transparent, admin, socket_mode, admin_token: token, caller_header, hosts, cors })
+    }
+
+    /// An address of its own; sockets' files are not redirected to.
+    fn transparent(&mut self, at: &Path, raw: &raw::Listen) -> Option<SocketAddr> {
+        let text = raw.transparent.as_ref()?;
+        if [&raw.data, &raw.admin].contains(&text) && !text.ends_with(":0") {
+            self.fault(at.clone(), format!("`{text}` is another listener's address"), "it needs its own");
+        }
+        match self.address(at.clone(), text)? {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => {
+                self.fault(
+                    at.clone(),
+                    format!("`{text}` is a file"),
+                    "connections are redirected to addresses",
+                );
+                None
+            }
+        }
+    }
+
+    /// Warns of servers to which no redirected connection goes on.
+    pub(super) fn redirected(&mut self, raw: &Raw) {
+        if raw.listen.transparent.is_none() {
+            return;
+        }
+        for (name, upstream) in &raw.upstreams {
+            let urls = upstream.url.iter().chain(upstream.urls.iter().flatten());
+            for url in urls.filter_map(|url| url.parse::<http::Uri>().ok()) {
+                let why = if url.scheme_str() != Some("http") {
+                    "it speaks TLS"
+                } else if matches!(url.path(), "" | "/") {
+                    continue;
+                } else {
+                    "its URL has a path"
+                };
+                let message = format!("connections redirected on their way to `{url}` are refused: {why}");
+                self.findings.warn(Fault::new(Path::of(&["upstreams", name]), message));
+            }
+        }
     }
 
     fn address(&mut self, at: Path, text: &str) -> Option<Address> {

@@ -50,6 +50,7 @@ impl Check<'_> {
         let runtime = self.runtime(&raw.runtime);
         let log = self.log(&raw.log);
         self.unused(raw);
+        self.redirected(raw);
         Some(Config {
             listen: listen?,
             keys,

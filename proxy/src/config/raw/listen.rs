@@ -13,6 +13,13 @@ pub(in super::super) struct Listen {
     /// Default `127.0.0.1:7480`.
     #[schemars(example = &"127.0.0.1:7480", example = &"unix:/run/plimsoll/data.sock")]
     pub(in super::super) data: String,
+    /// Address of a listener for plain HTTP connections that the kernel redirected here on their way to an upstream, by
+    /// `iptables -j REDIRECT` or nftables' `redirect`: routes that lead to the upstream at their original address
+    /// (`SO_ORIGINAL_DST`) take their requests; connections to other addresses, and those that were not redirected, are
+    /// refused. Leave the proxy's own connections out of the redirection. `plimsoll serve --transparent` sets
+    /// `127.0.0.1:7481`. Default null: none.
+    #[schemars(example = &"127.0.0.1:7481")]
+    pub(in super::super) transparent: Option<String>,
     /// Address of the admin listener: health, metrics, state, explain. Default `127.0.0.1:7490`.
     #[schemars(example = &"127.0.0.1:7490", example = &"unix:/run/plimsoll/admin.sock")]
     pub(in super::super) admin: String,
@@ -39,6 +46,7 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             data: "127.0.0.1:7480".to_owned(),
+            transparent: None,
             admin: "127.0.0.1:7490".to_owned(),
             socket_mode: "0660".to_owned(),
             admin_token: None,
