@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::offload::Offload;
+
 /// What [`Engine::load`](crate::Engine::load) needs to know.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -24,6 +26,8 @@ pub struct EngineConfig {
     pub queue: usize,
     /// How long the model stays loaded while nobody needs it.
     pub keep_alive: KeepAlive,
+    /// Where idle conversations go when their slot or memory is needed.
+    pub offload: Offload,
 }
 
 /// How long an idle model stays loaded. Unloaded, it holds no weights and no conversations; the next request loads it

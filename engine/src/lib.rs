@@ -19,6 +19,7 @@
 //!     onnxruntime: ".runtime/libonnxruntime.so".into(),
 //!     queue: 64,
 //!     keep_alive: KeepAlive::Always,
+//!     offload: Offload { host: 2 << 30, disk: None },
 //! })?;
 //! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?.ids();
 //! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
@@ -54,6 +55,7 @@ mod worker;
 mod forecast;
 mod load;
 mod checkpoint;
+mod offload;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,6 +70,9 @@ pub use grammar::{Bounds, Choice, Format, Function, Grammar, GrammarError, Tools
 pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
+pub use offload::{
+    Offload, OffloadCounts, OffloadDisk, OffloadMove, OffloadReading, OffloadStep, OffloadedReading,
+};
 pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
 pub use worker::{Batch, SharingReading, SlotReading, Tag};
 
@@ -111,10 +116,12 @@ impl Engine {
         &self.0.text
     }
 
-    /// Tokens of a prompt whose keys and values some slot or shared segment holds now: what a request started at once would report as
-    /// cached. Known before admission; costs one comparison for each slot.
+    /// Tokens of a prompt whose keys and values some slot or shared segment holds now, or that would be brought back of
+    /// an idle conversation that is put by: what a request started at once would report as cached. Known before
+    /// admission; costs one comparison for each slot.
     pub fn resident_prefix(&self, prompt: &[u32]) -> u32 {
-        u32::try_from(self.0.chains.prefix(prompt)).unwrap_or(u32::MAX)
+        let resident = self.0.chains.prefix(prompt);
+        u32::try_from(resident.max(self.put_by_prefix(prompt, resident))).unwrap_or(u32::MAX)
     }
 
     /// The grammar of an answer, for [`Generate::grammar`]; none where nothing is to be held. Takes milliseconds, the
@@ -132,8 +139,9 @@ impl Engine {
     }
 
     /// As [`Engine::reserve`], for a prompt that is known: what it begins with and shares with others is not reserved
-    /// another time.
+    /// another time, and what is on disk of it is read.
     pub async fn reserve_for(&self, prompt: &Arc<[u32]>, tokens: u32) -> Result<Permit, AdmitError> {
+        self.fetch(prompt).await;
         self.0.budget.reserve(Ask::new(tokens, prompt.clone())).await
     }
 
@@ -144,6 +152,7 @@ impl Engine {
         tokens: u32,
         count: u32,
     ) -> Result<Vec<Permit>, AdmitError> {
+        self.fetch(prompt).await;
         self.0.budget.reserve_all(Ask::new(tokens, prompt.clone()).times(count)).await
     }
 

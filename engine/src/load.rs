@@ -15,6 +15,7 @@ use crate::forecast::{self, Asked};
 use crate::grammar::Grammars;
 use crate::memory::{self, Budget, Holdings, Ledger, Limits, Meter};
 use crate::model::{self, Element, Layout, Model};
+use crate::offload;
 use crate::session::{Loaded, Plan, Session};
 use crate::text::Text;
 use crate::worker::{Board, Command, Current, Facts, Life, Worker};
@@ -40,7 +41,9 @@ pub(crate) struct Running {
     /// Held by who asks the worker for something other than an answer.
     pub(crate) asking: Mutex<()>,
     /// The digest of the model's files, once somebody needs it.
-    pub(crate) identity: OnceLock<[u8; 32]>,
+    pub(crate) identity: Arc<OnceLock<[u8; 32]>>,
+    /// Where conversations are that left their slots.
+    pub(crate) offload: offload::Kept,
     /// Made for the first answer that is bound to a format.
     pub(crate) grammars: OnceLock<Grammars>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -71,6 +74,7 @@ impl Running {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the engine's thread has panicked");
         }
+        self.offload.close();
         self.meter.unload();
     }
 }
@@ -127,6 +131,8 @@ struct Ready {
     board: Arc<Board>,
     chains: Chains,
     current: Arc<Current>,
+    identity: Arc<OnceLock<[u8; 32]>>,
+    offload: offload::Kept,
 }
 
 fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, LoadError> {
@@ -175,7 +181,8 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         current: ready.current,
         commands,
         asking: Mutex::default(),
-        identity: OnceLock::new(),
+        identity: ready.identity,
+        offload: ready.offload,
         grammars: OnceLock::new(),
         thread: Mutex::new(Some(thread)),
         requests: AtomicU64::new(0),
@@ -214,9 +221,17 @@ fn prepare(
     let again = again(config.clone(), cuda, model.clone(), limits.context);
     let life = Life::new(config.keep_alive, Box::new(again));
     let worker = Worker::new(session, orders, board.clone(), budget.clone(), (facts, life));
-    let worker = worker.metered(&meter);
+    let mut worker = worker.metered(&meter);
+    let identity = Arc::new(OnceLock::new());
+    // Main memory that neither the model nor its KV cache may need.
+    let left =
+        if cuda.is_some() { memory::available() } else { free.map(|free| free.saturating_sub(limits.bytes)) };
+    let offload = offload::Kept::start(&config.offload, model, left, identity.clone())?;
+    if let Ok(store) = &offload.store {
+        worker = worker.keeping(store);
+    }
     let (chains, current) = (worker.chains(), worker.current());
-    Ok((worker, Ready { limits, budget, meter, board, chains, current }))
+    Ok((worker, Ready { limits, budget, meter, board, chains, current, identity, offload }))
 }
 
 /// Loads the very same model with the same memory another time.

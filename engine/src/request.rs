@@ -93,6 +93,8 @@ pub enum Event {
     Started {
         /// Tokens of the prompt whose keys and values were there already.
         cached: u32,
+        /// Those of them that had left their slot and were brought back.
+        restored: u32,
         /// Tokens of the prompt that must be computed.
         computed: u32,
         /// The slot.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_engine::text::{Certificate, Text, TextError};
 use plimsoll_engine::{
-    Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths,
+    Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths, OffloadMove,
 };
 use plimsoll_policies::{Chain, Summariser};
 use thiserror::Error;
@@ -149,6 +149,7 @@ fn engine(
     };
     if telemetry.traces() {
         engine.watch_batches(batches(&settings.name, telemetry.clone()));
+        engine.watch_offloads(moves(&settings.name, telemetry.clone()));
     }
     let (model, device) = (engine.model(), engine.device());
     span.completed(&LoadFacts {
@@ -196,6 +197,12 @@ fn batches(model: &str, telemetry: Telemetry) -> impl Fn(Batch) + Send + Sync + 
     }
 }
 
+/// Turns the ways of conversations out of their slots and back into traces.
+fn moves(model: &str, telemetry: Telemetry) -> impl Fn(OffloadMove) + Send + Sync + 'static {
+    let model = model.to_owned();
+    move |step| telemetry.offloaded(&model, &step)
+}
+
 fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
     EngineConfig {
         model: match &settings.model {
@@ -221,6 +228,7 @@ fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
         onnxruntime: runtime.to_owned(),
         queue: settings.queue,
         keep_alive: settings.keep_alive,
+        offload: settings.offload.clone(),
     }
 }
 

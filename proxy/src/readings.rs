@@ -4,13 +4,15 @@ mod notes;
 
 use std::sync::{Arc, Weak};
 
-use plimsoll_engine::{COMPONENTS, Engine, LeakReport, MemoryReading, SharingReading, SlotReading};
+use plimsoll_engine::{
+    COMPONENTS, Engine, LeakReport, MemoryReading, OffloadReading, SharingReading, SlotReading,
+};
 use serde_json::{Value, json};
 
 use crate::forward::upstream::{EndpointState, HttpUpstream};
 use crate::kept::Readings;
 use crate::live::{Embedded, Kind, Live, Shared, Upstream};
-use crate::telemetry::{Component, EndpointReading, EngineReadings, StoreReadings, TemplateReading};
+use crate::telemetry::{Component, EndpointReading, EngineReadings, StoreReadings, TemplateReading, counted};
 
 pub use notes::{SlotNote, SlotNotes};
 
@@ -88,6 +90,7 @@ fn readings(upstream: &Upstream, engine: &Engine) -> EngineReadings {
         queue_depth: engine.queue_depth() as u64,
         kv_used: memory.kv_used,
         kv_limit: memory.kv_limit,
+        offload: engine.offload(),
         memory: memory.components().map(|(name, bytes)| Component { name, bytes }).collect(),
         source: memory.source,
         leaks: COMPONENTS.map(|name| (name, memory.leak.of(name) as u64)).to_vec(),
@@ -151,6 +154,7 @@ fn embedded(embedded: &Embedded) -> Value {
         "kv_reserved_bytes": memory.kv_reserved,
         "kv_limit_bytes": memory.kv_limit,
         "kv_sharing": sharing(engine.sharing()),
+        "offload": offload(&engine.offload()),
         "memory_bytes": components,
         "memory_limit_bytes": limit(&memory),
         "memory_source": memory.source,
@@ -180,6 +184,28 @@ fn sharing(sharing: SharingReading) -> Value {
         "maps": sharing.maps,
         "maps_limit": sharing.maps_limit,
         "copied_for_want_of_maps": sharing.copied,
+    })
+}
+
+/// Idle conversations that are put by, and what that has come to.
+fn offload(offload: &OffloadReading) -> Value {
+    let counts: serde_json::Map<String, Value> =
+        counted(offload).into_iter().map(|(step, count)| (step.to_owned(), count.into())).collect();
+    json!({
+        "off": offload.off,
+        "host_bytes": offload.host_bytes,
+        "host_limit_bytes": offload.host_limit,
+        "host_conversations": offload.host_conversations,
+        "disk_bytes": offload.disk_bytes,
+        "disk_limit_bytes": offload.disk_bytes.map(|_| offload.disk_limit),
+        "disk_conversations": offload.disk_bytes.map(|_| offload.disk_conversations),
+        "counts": counts,
+        "restored_tokens": offload.counts.restored_tokens,
+        "seconds_per_byte": {
+            "out": offload.seconds_per_byte_out,
+            "back": offload.seconds_per_byte_back,
+            "read": offload.seconds_per_byte_read,
+        },
     })
 }
 

@@ -386,6 +386,9 @@ pub fn checkpoint(error: &CheckpointError) -> Fault {
     let fault = |status, code| Fault::new(status, code, error);
     match error {
         CheckpointError::NoSlot { .. } => fault(StatusCode::NOT_FOUND, "unknown_slot").at("slot"),
+        CheckpointError::NotOffloaded { .. } => {
+            fault(StatusCode::NOT_FOUND, "unknown_offloaded").at("offloaded")
+        }
         CheckpointError::Short { .. } | CheckpointError::Whole { .. } => {
             fault(StatusCode::BAD_REQUEST, "invalid_value").at("tokens")
         }

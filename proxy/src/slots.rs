@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_engine::{CheckpointError, SlotReading};
+use plimsoll_engine::{CheckpointError, OffloadedReading, SlotReading};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -21,7 +21,7 @@ pub enum Action {
     Restore,
     /// A slot's conversation is copied into another slot.
     Branch,
-    /// A slot's conversation, or a checkpoint, is forgotten.
+    /// A slot's conversation, a checkpoint, or one that is put by, is forgotten.
     Erase,
 }
 
@@ -38,6 +38,9 @@ pub struct Target {
     /// The checkpoint's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The name of a conversation that is put by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offloaded: Option<String>,
     /// The first so many tokens of the conversation; default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u32>,
@@ -73,7 +76,10 @@ pub fn list(live: &Live) -> Result<Value, SlotsError> {
         let slots: Vec<_> = engine.engine.slots().iter().map(slot).collect();
         let saved: Vec<_> = saved.iter().map(checkpoint).collect();
         let folder = engine.checkpoints.as_ref().map(Folder::path);
-        let listed = json!({"model": engine.name, "slots": slots, "folder": folder, "checkpoints": saved});
+        let offloaded: Vec<_> = engine.engine.offloaded().iter().map(offloaded).collect();
+        let listed = json!({
+            "model": engine.name, "slots": slots, "offloaded": offloaded, "folder": folder, "checkpoints": saved,
+        });
         Ok((engine.key.clone(), listed))
     };
     let upstreams = live.engines().map(one).collect::<Result<serde_json::Map<_, _>, SlotsError>>()?;
@@ -84,6 +90,13 @@ fn slot(slot: &SlotReading) -> Value {
     let idle = slot.idle_since.map(|since| since.elapsed().as_secs());
     json!({
         "id": slot.id, "tokens": slot.tokens, "shared_tokens": slot.shared, "limit": slot.limit, "busy": slot.busy, "idle_seconds": idle,
+    })
+}
+
+fn offloaded(one: &OffloadedReading) -> Value {
+    json!({
+        "name": one.name, "tokens": one.tokens, "host_bytes": one.host_bytes, "disk_bytes": one.disk_bytes,
+        "idle_seconds": one.idle_since.elapsed().as_secs(),
     })
 }
 
@@ -101,6 +114,9 @@ fn checkpoint(entry: &Entry) -> Value {
 /// Does something with a conversation. Blocks while files are written or read.
 pub fn act(live: &Live, action: Action, target: &Target) -> Result<Value, SlotsError> {
     let engine = engine(live, target.upstream.as_deref())?;
+    if action != Action::Erase {
+        unused("offloaded", target.offloaded.as_ref(), "it comes back by itself, or is erased")?;
+    }
     let done = match action {
         Action::Save => save(engine, target),
         Action::Restore => restore(engine, target),
@@ -168,13 +184,16 @@ fn branch(engine: &Embedded, target: &Target) -> Result<Value, SlotsError> {
 
 fn erase(engine: &Embedded, target: &Target) -> Result<Value, SlotsError> {
     unused("tokens", target.tokens.as_ref(), "a conversation is erased as a whole")?;
-    match (target.slot, target.name.as_deref()) {
-        (Some(slot), None) => Ok(json!({"slot": slot, "tokens": engine.engine.erase(slot)?})),
-        (None, Some(name)) => {
+    match (target.slot, target.name.as_deref(), target.offloaded.as_deref()) {
+        (Some(slot), None, None) => Ok(json!({"slot": slot, "tokens": engine.engine.erase(slot)?})),
+        (None, Some(name), None) => {
             folder(engine)?.delete(name)?;
             Ok(json!({"name": name}))
         }
-        _ => Err(SlotsError::Target("say `slot` or `name`, one of the two".to_owned())),
+        (None, None, Some(name)) => {
+            Ok(json!({"offloaded": name, "tokens": engine.engine.erase_offloaded(name)?}))
+        }
+        _ => Err(SlotsError::Target("say `slot`, `name` or `offloaded`, one of them".to_owned())),
     }
 }
 

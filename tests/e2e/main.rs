@@ -24,6 +24,7 @@ mod keepalive;
 mod keys;
 mod messages;
 mod monitoring;
+mod offload;
 mod ollama;
 mod operations;
 mod pages;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::maps::Maps;
 use super::pages::Pages;
@@ -25,7 +26,7 @@ pub(crate) struct Host {
     buffers: Vec<Pages>,
     spare: Pages,
     rows: Vec<Row>,
-    segments: BTreeMap<SegmentId, Segment>,
+    segments: BTreeMap<SegmentId, Arc<Segment>>,
     maps: Maps,
     /// Whether the kernel moves pages (Linux 5.7 and later); where it does not, rows are copied.
     moves: bool,

@@ -10,9 +10,33 @@ use super::shape::{PAGE, Strip};
 /// Bytes of all segments of this process: each once, however many rows map it.
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
+/// Those of them that are of conversations which were put by: no engine's KV memory.
+static PUT_BY: AtomicU64 = AtomicU64::new(0);
+
 /// Bytes that the segments of this process hold.
 pub(crate) fn held() -> u64 {
     BYTES.load(Ordering::Relaxed)
+}
+
+/// Bytes of segments that hold conversations which were put by.
+pub(crate) fn put_by() -> u64 {
+    PUT_BY.load(Ordering::Relaxed)
+}
+
+/// So many bytes are put by now where `before` were.
+pub(crate) fn note_put_by(before: u64, now: u64) {
+    PUT_BY.fetch_add(now, Ordering::Relaxed);
+    PUT_BY.fetch_sub(before, Ordering::Relaxed);
+}
+
+/// Bytes of a segment of so many tokens.
+pub(crate) fn segment_bytes(strips: &[Strip], tokens: usize) -> u64 {
+    strips.iter().map(|strip| (strip.heads * region(strip, tokens)) as u64).sum()
+}
+
+/// Bytes of one head's place.
+fn region(strip: &Strip, tokens: usize) -> usize {
+    (tokens * strip.token).next_multiple_of(PAGE)
 }
 
 /// Keys and values of some tokens in a sealed memory file, strip by strip and head by head. Each head begins on a page.
@@ -21,6 +45,8 @@ pub(crate) struct Segment {
     file: File,
     /// Where each strip begins in the file, and the bytes of one head there.
     strips: Vec<(usize, usize)>,
+    #[cfg(test)]
+    tokens: usize,
     bytes: u64,
 }
 
@@ -31,23 +57,62 @@ impl Segment {
         tokens: usize,
         head: impl Fn(usize, usize) -> &'a [u8],
     ) -> io::Result<Self> {
+        Self::put(strips, tokens, |file, strip, index, at| file.write_all_at(head(strip, index), at))
+    }
+
+    /// Of so many tokens; `read` fills in the bytes of all of them in a strip's head.
+    pub(crate) fn collect(
+        strips: &[Strip],
+        tokens: usize,
+        mut read: impl FnMut(usize, usize, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        // A head of it lies in the processor's cache between the two copies.
+        let mut bytes = Vec::new();
+        Self::put(strips, tokens, |file, strip, index, at| {
+            bytes.resize(tokens * strips[strip].token, 0);
+            read(strip, index, &mut bytes)?;
+            file.write_all_at(&bytes, at)
+        })
+    }
+
+    fn put(
+        strips: &[Strip],
+        tokens: usize,
+        mut write: impl FnMut(&File, usize, usize, u64) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let file = memory()?;
         let mut end = 0;
         let mut placed = Vec::with_capacity(strips.len());
         for strip in strips {
-            let region = (tokens * strip.token).next_multiple_of(PAGE);
-            placed.push((end, region));
-            end += strip.heads * region;
+            placed.push((end, region(strip, tokens)));
+            end += strip.heads * region(strip, tokens);
         }
         file.set_len(end as u64)?;
         for (number, (begin, region)) in placed.iter().enumerate() {
             for index in 0..strips[number].heads {
-                file.write_all_at(head(number, index), (begin + index * region) as u64)?;
+                write(&file, number, index, (begin + index * region) as u64)?;
             }
         }
         seal(&file)?;
         BYTES.fetch_add(end as u64, Ordering::Relaxed);
-        Ok(Self { file, strips: placed, bytes: end as u64 })
+        Ok(Self {
+            file,
+            strips: placed,
+            #[cfg(test)]
+            tokens,
+            bytes: end as u64,
+        })
+    }
+
+    /// Tokens that it holds.
+    #[cfg(test)]
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The file whose pages are mapped, and where a head begins in it.
@@ -57,7 +122,7 @@ impl Segment {
     }
 
     /// Reads bytes of a head.
-    pub(super) fn read(&self, strip: usize, head: usize, at: usize, bytes: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read(&self, strip: usize, head: usize, at: usize, bytes: &mut [u8]) -> io::Result<()> {
         let (file, begin) = self.head(strip, head);
         file.read_exact_at(bytes, (begin + at) as u64)
     }

@@ -151,12 +151,14 @@ impl Segments {
         left
     }
 
-    /// Takes out the segment that was used longest ago, of those that nothing stands on.
-    pub(crate) fn evict(&self) -> Option<SegmentId> {
+    /// Takes out the segment that was used longest ago, of those that nothing stands on. Tells the tokens that it holds,
+    /// where they are the whole of a beginning.
+    pub(crate) fn evict(&self) -> Option<(SegmentId, Option<Arc<[u32]>>)> {
         let mut inner = self.inner();
         let oldest = inner.oldest()?;
         let place = inner.kept.iter().position(|kept| kept.id == oldest)?;
-        Some(inner.kept.remove(place).id)
+        let Kept { id, chain, base, .. } = inner.kept.remove(place);
+        Some((id, base.is_none().then_some(chain)))
     }
 
     /// When the segment that [`evict`](Self::evict) takes out was last used.

@@ -65,7 +65,7 @@ fn what_is_in_use_stays_and_the_longest_unused_goes() {
     // Another stands on the root.
     assert_eq!(
         (segments.oldest_use(), segments.evict(), segments.evict()),
-        (Some(5), Some(branch), Some(root))
+        (Some(5), Some((branch, None)), Some((root, Some(chain(0, 160).into()))))
     );
     assert_eq!((segments.evict(), segments.tokens(), segments.count()), (None, 0, 0));
 }

@@ -282,6 +282,13 @@ impl Slots {
         (0..self.slots.len()).filter(holds).min_by_key(|&id| self.slots[id].busy)
     }
 
+    /// Whether another slot holds all of a slot's conversation too.
+    pub(crate) fn elsewhere(&self, slot: SlotId) -> bool {
+        let tokens = self.chains.copy(slot).unwrap_or_default();
+        let holds = |id: SlotId| id != slot && self.chains.common(id, &tokens) == tokens.len();
+        (0..self.slots.len()).any(holds)
+    }
+
     /// Whether a request runs in a slot.
     pub(crate) fn busy(&self, slot: SlotId) -> bool {
         self.slots[slot].busy

@@ -1,6 +1,7 @@
 //! What the memory of a KV cache can do, wherever it is.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -60,10 +61,10 @@ pub(crate) trait Sharing {
     fn keep(&mut self, id: SegmentId, row: usize, from: usize, to: usize) -> Result<(), StoreError>;
 
     /// Takes in a segment that begins with the first token.
-    fn adopt(&mut self, id: SegmentId, segment: Segment);
+    fn adopt(&mut self, id: SegmentId, segment: Arc<Segment>);
 
-    /// Forgets a segment that no row shares.
-    fn discard(&mut self, id: SegmentId);
+    /// Gives up a segment that no row shares.
+    fn discard(&mut self, id: SegmentId) -> Option<Arc<Segment>>;
 
     /// Whether pieces of memory are left for so many rows that share along such a path.
     fn affords(&self, rows: usize, extents: usize) -> bool;

@@ -2,7 +2,7 @@
 //! an async runtime.
 
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use super::CheckpointError;
 use super::file::{self, Opened};
@@ -10,7 +10,7 @@ use super::header::Header;
 use crate::Engine;
 use crate::cache::Shape;
 use crate::load::CPU;
-use crate::model::{self, Layout};
+use crate::model::{self, Layout, Stamp};
 use crate::worker::{Command, Part, Worker};
 
 /// What a checkpoint says of itself.
@@ -39,6 +39,19 @@ pub struct Restored {
     pub slot: u32,
     /// Tokens that it holds.
     pub tokens: u32,
+}
+
+/// The digest of a model's files, computed once into `known`.
+pub(crate) fn identity(files: &[Stamp], known: &OnceLock<[u8; 32]>) -> Result<[u8; 32], CheckpointError> {
+    if let Some(path) = model::changed(files) {
+        return Err(CheckpointError::ModelChanged { path });
+    }
+    if let Some(known) = known.get() {
+        return Ok(*known);
+    }
+    let digest =
+        model::digest(files).map_err(|(path, error)| CheckpointError::file("read", &path, &error))?;
+    Ok(*known.get_or_init(|| digest))
 }
 
 impl Engine {
@@ -100,16 +113,7 @@ impl Engine {
 
     /// The digest of the model's files, computed once.
     fn identity(&self) -> Result<[u8; 32], CheckpointError> {
-        let files = &self.model().files;
-        if let Some(path) = model::changed(files) {
-            return Err(CheckpointError::ModelChanged { path });
-        }
-        if let Some(known) = self.0.identity.get() {
-            return Ok(*known);
-        }
-        let digest =
-            model::digest(files).map_err(|(path, error)| CheckpointError::file("read", &path, &error))?;
-        Ok(*self.0.identity.get_or_init(|| digest))
+        identity(&self.model().files, &self.0.identity)
     }
 
     /// Has the worker do something between two turns.

@@ -56,6 +56,12 @@ pub enum CheckpointError {
         /// Tokens held.
         held: u32,
     },
+    /// No conversation of this name is put by.
+    #[error("no idle conversation `{name}` is put by")]
+    NotOffloaded {
+        /// The name.
+        name: String,
+    },
     /// The model keeps more than keys and values.
     #[error(
         "checkpoints hold keys and values, and some layers of this model keep a state instead: send the conversation \
@@ -139,7 +145,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    pub(super) fn file(what: &'static str, path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn file(what: &'static str, path: &Path, error: &std::io::Error) -> Self {
         Self::File { what, path: path.to_owned(), reason: error.to_string() }
     }
 }

@@ -50,7 +50,7 @@ impl Temporary {
 }
 
 /// Writes a checkpoint. `strip` gives each strip's heads, each padded to its region. Returns the file's bytes.
-pub(super) fn write(
+pub(crate) fn write(
     path: &Path,
     mut header: Header,
     mut strip: impl FnMut(usize, usize) -> Result<Vec<u8>, CheckpointError>,
@@ -73,7 +73,7 @@ pub(super) fn write(
 }
 
 /// A checkpoint's header alone, which has a checksum of its own.
-pub(super) fn header(path: &Path) -> Result<Header, CheckpointError> {
+pub(crate) fn header(path: &Path) -> Result<Header, CheckpointError> {
     let (mut file, length) = open(path)?;
     let mut bytes = Vec::new();
     let failed = |error: std::io::Error| CheckpointError::file("read", path, &error);
@@ -102,7 +102,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Maps and verifies a file.
-    pub(super) fn open(path: &Path, model: &[u8; 32], strips: &[Strip]) -> Result<Self, CheckpointError> {
+    pub(crate) fn open(path: &Path, model: &[u8; 32], strips: &[Strip]) -> Result<Self, CheckpointError> {
         let (file, length) = open(path)?;
         if length == 0 {
             return Err(CheckpointError::NotACheckpoint { path: path.to_owned() });
@@ -143,7 +143,7 @@ impl Opened {
     }
 
     /// The conversation in memory that rows can share.
-    pub(super) fn segment(&self) -> std::io::Result<Segment> {
+    pub(crate) fn segment(&self) -> std::io::Result<Segment> {
         Segment::new(&self.header.strips, self.tokens().len(), |strip, head| self.head(strip, head))
     }
 

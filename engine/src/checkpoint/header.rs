@@ -30,12 +30,12 @@ const STRIP: usize = 12;
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) model: [u8; HASH],
+pub(crate) struct Header {
+    pub(crate) model: [u8; HASH],
     /// Of the keys and values.
-    pub(super) data: [u8; HASH],
-    pub(super) strips: Vec<Strip>,
-    pub(super) tokens: Vec<u32>,
+    pub(crate) data: [u8; HASH],
+    pub(crate) strips: Vec<Strip>,
+    pub(crate) tokens: Vec<u32>,
 }
 
 impl Header {
@@ -50,7 +50,7 @@ impl Header {
     }
 
     /// Bytes of the whole file.
-    pub(super) fn file_bytes(&self) -> usize {
+    pub(crate) fn file_bytes(&self) -> usize {
         let strips = 0..self.strips.len();
         self.data_at() + strips.map(|strip| self.strips[strip].heads * self.head_bytes(strip)).sum::<usize>()
     }

@@ -6,6 +6,8 @@ mod header;
 mod file;
 mod api;
 
+pub(crate) use api::identity;
 pub use api::{CheckpointInfo, Restored};
 pub use error::CheckpointError;
-pub(crate) use file::Opened;
+pub(crate) use file::{Opened, header, write};
+pub(crate) use header::Header;

@@ -60,7 +60,8 @@ pub(crate) struct Resident;
 
 impl DeviceMemory for Resident {
     fn read(&self, _: u64) -> Option<DeviceReading> {
-        let used = system::process_rss();
+        // What is put by has a limit of its own and is told apart.
+        let used = system::process_rss().saturating_sub(crate::cache::put_by());
         (used > 0).then_some(DeviceReading {
             used,
             attribution: Attribution::Process,

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::cache::{Extent, Place, Segment, SegmentId, Sharing, StoreError};
+use crate::cache::{Extent, Place, Segment, SegmentId, Sharing, StoreError, Strip};
 
 use super::{Interrupt, Logits, RunError, Session, Step};
 
+/// One head of one strip, whose numbers are the tokens themselves.
+pub(crate) const STRIPS: [Strip; 1] = [Strip { heads: 1, head_dim: 1, token: 4 }];
 /// Tokens of its vocabulary.
 pub(crate) const VOCAB: u32 = 97;
 /// A run that contains this token fails.
@@ -157,8 +159,7 @@ impl Session for Mock {
     }
 
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError> {
-        let tokens = bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap()));
-        self.rows[place.row] = tokens.collect();
+        self.rows[place.row] = tokens(bytes);
         Ok(())
     }
 
@@ -200,12 +201,16 @@ impl Sharing for Mock {
         Ok(())
     }
 
-    fn adopt(&mut self, _: SegmentId, _: Segment) {
-        unreachable!("no file holds tokens of this model");
+    fn adopt(&mut self, id: SegmentId, segment: Arc<Segment>) {
+        let mut bytes = vec![0; 4 * segment.tokens()];
+        segment.read(0, 0, 0, &mut bytes).unwrap();
+        assert!(self.segments.insert(id, tokens(&bytes)).is_none());
     }
 
-    fn discard(&mut self, id: SegmentId) {
-        assert!(self.segments.remove(&id).is_some());
+    fn discard(&mut self, id: SegmentId) -> Option<Arc<Segment>> {
+        let bytes: Vec<u8> =
+            self.segments.remove(&id).unwrap().iter().flat_map(|t| t.to_le_bytes()).collect();
+        Some(Arc::new(Segment::new(&STRIPS, bytes.len() / 4, |_, _| &bytes).unwrap()))
     }
 
     fn affords(&self, rows: usize, _: usize) -> bool {
@@ -244,6 +249,11 @@ impl Sharing for Mock {
     fn maps(&self) -> (usize, usize) {
         (self.shared.iter().filter(|tokens| **tokens > 0).count(), self.room)
     }
+}
+
+/// Tokens as [`STRIPS`] hold them.
+fn tokens(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
 fn logits(tokens: &[u32]) -> Vec<f32> {

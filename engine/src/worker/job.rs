@@ -26,6 +26,8 @@ pub(super) struct Job {
     /// Tokens made.
     made: u32,
     cached: u32,
+    /// Those of them that were put by before.
+    pub(super) restored: usize,
     /// When it was asked for.
     asked: Instant,
     /// Whose prompt it waits for.
@@ -71,6 +73,7 @@ impl Job {
             limit: request.max_tokens.min(room),
             made: 0,
             cached: count(cached),
+            restored: 0,
             asked,
             follows: None,
             stops,
@@ -88,7 +91,8 @@ impl Job {
         self.cached = count(cached);
         let computed = count(self.request.prompt.len()) - self.cached;
         let (slot, queued) = (count(self.slot), self.asked.elapsed());
-        self.tell(Event::Started { cached: self.cached, computed, slot, queued });
+        let restored = count(self.restored);
+        self.tell(Event::Started { cached: self.cached, restored, computed, slot, queued });
     }
 
     /// Tells something. What nobody hears is found by [`left`](Self::left).

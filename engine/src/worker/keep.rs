@@ -1,5 +1,6 @@
 //! What is done to conversations between turns: read out, put back, branched, forgotten.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Worker;
@@ -68,7 +69,7 @@ impl Worker {
         let Ok(sharing) = self.session.sharing() else { return };
         let added = if resident { None } else { self.segments.add(tokens, None, self.slots.now()) };
         if let Some(id) = added {
-            sharing.adopt(id, segment);
+            sharing.adopt(id, Arc::new(segment));
         }
     }
 
@@ -103,6 +104,10 @@ impl Worker {
             return Err(CheckpointError::Busy { slot });
         }
         let held = self.slots.len(id);
+        if let Some(store) = &self.offload {
+            // Whoever has it forgotten wants it nowhere.
+            store.erase_all_of(&self.slots.chains().copy(id).unwrap_or_default());
+        }
         self.forget(id);
         Ok(number(held))
     }
@@ -130,6 +135,7 @@ impl Worker {
         }
         let all_busy = CheckpointError::AllBusy { slots: number(self.jobs.len()) };
         let slot = self.slots.unused(keep.as_slice()).ok_or(all_busy)?;
+        self.put_by(slot);
         self.forget(slot);
         while self.filled(slot) + needed > limit {
             if !self.forget_oldest(&[slot, keep.unwrap_or(slot)]) {

@@ -68,11 +68,15 @@ impl Life {
 impl Worker {
     /// Gives up session, weights and KV memory.
     pub(super) fn unload(&mut self) {
+        self.put_all_by();
         for slot in 0..self.jobs.len() {
             self.slots.rest_on(slot, None);
             self.slots.clear(slot);
         }
         self.budget.clear_segments();
+        if let Some(store) = &self.offload {
+            store.leave();
+        }
         self.current.replace(Arc::new(Absent));
         self.session = Box::new(Absent);
         memory::trim();

@@ -11,6 +11,7 @@ mod share;
 mod follow;
 mod keep;
 mod life;
+mod offload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) use life::Life;
 use crate::cache::{Chains, Segments, SlotId, Slots};
 use crate::error::GenerateError;
 use crate::memory::{Budget, Meter, Permit};
+use crate::offload::Store;
 use crate::request::{Event, Generate};
 use crate::sample::{Choice, Scratch};
 use crate::schedule::{Pending, Scheduler, Turn};
@@ -98,6 +100,8 @@ pub(crate) struct Worker {
     meter: Option<Meter>,
     facts: Facts,
     life: Life,
+    /// Where conversations go that leave their slots.
+    offload: Option<Arc<Store>>,
     /// Seeds of requests that bring none.
     seeds: fn() -> u64,
     // Used again for each turn, so that decoding allocates nothing.
@@ -142,6 +146,7 @@ impl Worker {
             meter: None,
             facts,
             life,
+            offload: None,
             seeds: rand::random,
             steps: Vec::with_capacity(slots),
             pending: Vec::with_capacity(slots),

@@ -31,9 +31,9 @@ impl Worker {
             return Self::refuse(order, GenerateError::Load(error));
         }
         let prompt = order.request.prompt.clone();
-        let picked = match order.ahead {
-            None => self.slots.pick(&prompt),
-            Some(_) => self.spare(&prompt),
+        let (recalled, picked) = match order.ahead {
+            None => (self.recall(&prompt), self.slots.pick(&prompt)),
+            Some(_) => (None, self.spare(&prompt)),
         };
         let Some(picked) = picked else {
             if order.ahead.is_some() {
@@ -44,8 +44,11 @@ impl Worker {
         let had = self.slots.len(picked.slot);
         if order.ahead.is_none() {
             self.leave_version(&picked);
+            self.make_way(&picked);
         }
+        let bringing = Instant::now();
         let cached = self.bring(&picked, &prompt, Some(&mut order.permit));
+        let (cached, restored) = self.come_back(recalled, picked.slot, (cached, bringing.elapsed()));
         let limit = order.permit.tokens() as usize;
         self.slots.start(picked.slot, &prompt, cached, limit);
         if let Some(present) = order.ahead.as_ref().and_then(|ahead| ahead.replaces.as_ref()) {
@@ -56,6 +59,7 @@ impl Worker {
         }
         self.make_room(picked.slot);
         let mut job = Job::new(order, (picked.slot, cached), &self.facts, (self.seeds)());
+        job.restored = restored;
         job.follows = self.leader(&job, cached);
         if job.follows.is_none() {
             job.started(cached);
@@ -255,5 +259,6 @@ impl Worker {
         for slot in 0..self.jobs.len() {
             self.finish(slot, Finish::Cancelled);
         }
+        self.put_all_by();
     }
 }

@@ -184,16 +184,15 @@ impl Worker {
             return self.evict();
         }
         let Some(slot) = slot else { return false };
+        self.put_by(slot);
         self.forget(slot);
         true
     }
 
     /// Drops the segment that was used longest ago. False where all are in use.
     fn evict(&mut self) -> bool {
-        let Some(segment) = self.segments.evict() else { return false };
-        if let Ok(sharing) = self.session.sharing() {
-            sharing.discard(segment);
-        }
+        let Some((segment, chain)) = self.segments.evict() else { return false };
+        self.put_by_segment(chain, segment);
         true
     }
 

@@ -150,6 +150,7 @@ pub(super) fn request(prompt: &[u32], max_tokens: u32) -> Generate {
 pub(super) struct Heard {
     pub(super) tokens: Vec<u32>,
     pub(super) cached: u32,
+    pub(super) restored: u32,
     pub(super) prefilled: bool,
     pub(super) done: Option<(Finish, Usage)>,
     pub(super) error: Option<GenerateError>,
@@ -159,7 +160,9 @@ pub(super) fn hear(events: &mut Events) -> Heard {
     let mut heard = Heard::default();
     while let Ok(event) = events.try_recv() {
         match event {
-            Ok(Event::Started { cached, .. }) => heard.cached = cached,
+            Ok(Event::Started { cached, restored, .. }) => {
+                (heard.cached, heard.restored) = (cached, restored);
+            }
             Ok(Event::Prefilled) => heard.prefilled = true,
             Ok(Event::Logprobs(_)) => {}
             Ok(Event::Token(token)) => heard.tokens.push(token),

@@ -21,6 +21,8 @@ mod kinds;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod offload;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod sampling;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plimsoll_engine::{
     ContextLimit, Device, Engine, EngineConfig, Event, Finish, Generate, GenerateError, KeepAlive,
-    MemoryLimit, ModelPaths, Sampling, Usage,
+    MemoryLimit, ModelPaths, Offload, Sampling, Usage,
 };
 use serde_json::Value;
 
@@ -50,6 +50,7 @@ pub(crate) fn config(folder: PathBuf) -> EngineConfig {
         onnxruntime: runtime(),
         queue: 16,
         keep_alive: KeepAlive::Always,
+        offload: Offload::default(),
     }
 }
 

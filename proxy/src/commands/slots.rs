@@ -54,7 +54,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Forget a slot's conversation, or delete a saved one
+    /// Forget a slot's conversation, or delete a saved one or an idle one that is put by
     #[command(group(clap::ArgGroup::new("what").required(true)))]
     Erase {
         /// The slot's number
@@ -63,6 +63,9 @@ enum Command {
         /// The checkpoint's name
         #[arg(long, group = "what")]
         name: Option<String>,
+        /// The name of an idle conversation that is put by, as `list` shows it
+        #[arg(long, group = "what")]
+        offloaded: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -90,9 +93,11 @@ impl Command {
             Self::Save { slot, name, tokens, common } => ("save", Some(*slot), Some(name), *tokens, common),
             Self::Restore { name, common } => ("restore", None, Some(name), None, common),
             Self::Branch { slot, tokens, common } => ("branch", Some(*slot), None, *tokens, common),
-            Self::Erase { slot, name, common } => ("erase", *slot, name.as_ref(), None, common),
+            Self::Erase { slot, name, common, .. } => ("erase", *slot, name.as_ref(), None, common),
         };
-        (action, Target { upstream: common.upstream.clone(), slot, name: name.cloned(), tokens }, common)
+        let offloaded = if let Self::Erase { offloaded, .. } = self { offloaded.clone() } else { None };
+        let upstream = common.upstream.clone();
+        (action, Target { upstream, slot, name: name.cloned(), offloaded, tokens }, common)
     }
 }
 
@@ -150,6 +155,7 @@ fn sentence(action: &str, answer: &Value) -> String {
         }
         "restore" => tokens(&format!("of `{name}` restored into slot {}", answer["slot"])),
         "branch" => tokens(&format!("of slot {} copied into slot {}", answer["from"], answer["slot"])),
+        _ if answer["offloaded"].is_string() => tokens("that were put by are forgotten"),
         _ if name.is_empty() => tokens(&format!("of slot {} forgotten", answer["slot"])),
         _ => format!("checkpoint `{name}` deleted"),
     }
@@ -181,9 +187,30 @@ fn print(answer: &Value) {
         }
     }
     say(slots);
-    if !saved.is_empty() {
-        say(saved);
+    let put_by = put_by(answer);
+    for table in [put_by, saved] {
+        if !table.is_empty() {
+            say(table);
+        }
     }
+}
+
+/// Idle conversations that are put by.
+fn put_by(answer: &Value) -> comfy_table::Table {
+    let mut put_by =
+        table(&["upstream", "idle conversation", "tokens", "memory", "disk", "idle"], &[2, 3, 4]);
+    for (upstream, engine) in answer["upstreams"].as_object().into_iter().flatten() {
+        for one in engine["offloaded"].as_array().into_iter().flatten() {
+            let size = |field: &str| {
+                one[field].as_u64().map_or_else(|| "-".to_owned(), |bytes| ByteSize::b(bytes).to_string())
+            };
+            let idle = Duration::from_secs(one["idle_seconds"].as_u64().unwrap_or_default());
+            let name = one["name"].as_str().unwrap_or_default().to_owned();
+            let (tokens, idle) = (one["tokens"].to_string(), humantime::format_duration(idle).to_string());
+            put_by.add_row([upstream.clone(), name, tokens, size("host_bytes"), size("disk_bytes"), idle]);
+        }
+    }
+    put_by
 }
 
 /// A Unix time, for people.

@@ -6,6 +6,7 @@
 mod kept;
 mod http;
 mod listen;
+mod offload;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ use super::secret::Secret;
 pub(super) use http::{Ejection, HealthCheck, Retries, Timeouts};
 pub(super) use kept::{Artifacts, Checkpoints};
 pub(super) use listen::{Cors, Listen};
+pub(super) use offload::Offload;
 
 /// Plimsoll's configuration: listeners, upstreams, routes and policies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +185,8 @@ pub(super) struct Engine {
     /// Folder of saved conversations, made when the first is saved. Default null: none can be saved.
     #[schemars(example = &"checkpoints")]
     pub(super) checkpoints: Option<String>,
+    /// Where conversations go whose slot or memory another request needs.
+    pub(super) offload: Offload,
 }
 
 impl Default for Engine {
@@ -198,6 +202,7 @@ impl Default for Engine {
             queue: 256,
             keep_alive: "5m".into(),
             checkpoints: None,
+            offload: Offload::default(),
         }
     }
 }

@@ -76,6 +76,9 @@ fn defaults_are_those_of_the_design() {
           queue: 256
           keep_alive: 5m
           checkpoints: ~
+          offload:
+            host: 2GiB
+            disk: ~
     routes:
       - name: r
         upstream: a

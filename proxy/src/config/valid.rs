@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::GlobMatcher;
-use plimsoll_engine::KeepAlive;
+use plimsoll_engine::{KeepAlive, Offload};
 use plimsoll_policies::config::Step;
 
 use super::address::Address;
@@ -131,6 +131,8 @@ pub struct EngineUpstream {
     pub keep_alive: KeepAlive,
     /// Folder of saved conversations; `None`: none are saved.
     pub checkpoints: Option<PathBuf>,
+    /// Where idle conversations go.
+    pub offload: Offload,
 }
 
 /// Folders of a model.

@@ -157,8 +157,8 @@ impl Answer {
         while let Some((index, event)) = self.event().await {
             let choice = &mut self.choices[index];
             let part = match event {
-                Ok(Event::Started { cached, slot, .. }) => {
-                    self.meter.started(index, cached, slot);
+                Ok(Event::Started { cached, restored, slot, .. }) => {
+                    self.meter.started(index, (cached, restored), slot);
                     if index > 0 {
                         continue;
                     }
@@ -300,7 +300,7 @@ impl Meter {
     }
 
     /// What the first choice finds and computes is what the prompt took: the others begin with it.
-    fn started(&mut self, choice: usize, cached: u32, slot: u32) {
+    fn started(&mut self, choice: usize, (cached, restored): (u32, u32), slot: u32) {
         self.engine.slots.started(slot, &self.request, u64::from(cached), self.prompt);
         if choice > 0 {
             return;
@@ -308,7 +308,8 @@ impl Meter {
         self.cached = u64::from(cached);
         self.since[1] = Some(Instant::now());
         if let Some(span) = &mut self.span {
-            span.prefill(self.cached, self.prompt.saturating_sub(self.cached));
+            let computed = self.prompt.saturating_sub(self.cached);
+            span.prefill_restored(self.cached, computed, u64::from(restored));
         }
     }
 

@@ -166,10 +166,19 @@ impl ChatSpan {
 
     /// The engine began: of the prompt's tokens `reused` are in its KV cache, `computed` are being computed.
     pub fn prefill(&mut self, reused: u64, computed: u64) {
+        self.prefill_restored(reused, computed, 0);
+    }
+
+    /// As [`ChatSpan::prefill`]; `restored` of the tokens that are in the cache were brought back for this call.
+    pub fn prefill_restored(&mut self, reused: u64, computed: u64, restored: u64) {
         self.facts.cached_tokens = Some(reused);
         self.facts.kv = Some(KvFacts { reused_tokens: reused, computed_tokens: computed, bytes: 0 });
         let mut phase = self.live.child(span::PREFILL, SpanKind::Internal);
         phase.set(|| [count(attr::KV_REUSED, reused), count(attr::KV_COMPUTED, computed)]);
+        if restored > 0 {
+            self.live.set(|| [count(attr::KV_RESTORED, restored)]);
+            phase.set(|| [count(attr::KV_RESTORED, restored)]);
+        }
         self.phase = Some(phase);
     }
 

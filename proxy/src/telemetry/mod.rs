@@ -11,6 +11,7 @@
 //!   ├ prefill, decode                  INTERNAL   engine only
 //! summarize_context                    INTERNAL   FollowUp      for the next cut, after an answer: a trace of its own
 //! load_model {model}                   INTERNAL   LoadSpan, a trace of its own
+//! offload_conversation, restore_conversation {model}   INTERNAL   a trace of its own each step of a conversation's way
 //! decode_batch {model}                 INTERNAL   BatchFacts, a trace of its own, links to the `chat` spans in it
 //! ```
 //!
@@ -42,6 +43,7 @@ mod request;
 mod running;
 mod sampling;
 mod spans;
+mod offload;
 mod store;
 
 use std::sync::Arc;
@@ -52,6 +54,7 @@ pub use content::Said;
 pub use endpoints::EndpointReading;
 pub use load::{LoadFacts, LoadSpan};
 pub use names::GenAi;
+pub use offload::counted;
 pub use otlp::{Otlp, Protocol};
 pub use policy::{FollowUp, PolicySpan, Segments, SummarizeSpan};
 pub use readings::{Component, EngineReadings, TemplateReading};
@@ -160,6 +163,7 @@ impl Telemetry {
         readings::register_templates(&meter, Arc::clone(&templates));
         let endpoints = Arc::new(Source::default());
         endpoints::register(&meter, &endpoints);
+        offload::register(&meter, &source);
         Ok(Self(Arc::new(Shared {
             tracing: exports.tracing(),
             gen_ai: config.gen_ai.names(),
@@ -192,6 +196,13 @@ impl Telemetry {
     pub fn batch(&self, facts: BatchFacts<'_>) {
         if let Some(tracing) = &self.0.tracing {
             batch::record(&tracing.tracer, facts);
+        }
+    }
+
+    /// Writes the trace of a conversation of `model` that left its slot or came back, where traces are exported.
+    pub fn offloaded(&self, model: &str, step: &plimsoll_engine::OffloadMove) {
+        if let Some(tracer) = &self.0.tracer {
+            offload::record(tracer, model, step);
         }
     }
 

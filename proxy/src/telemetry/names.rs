@@ -14,6 +14,8 @@ pub(super) mod span {
     pub(crate) const DECODE: &str = "decode";
     pub(crate) const LOAD: &str = "load_model";
     pub(crate) const BATCH: &str = "decode_batch";
+    pub(crate) const OFFLOAD: &str = "offload_conversation";
+    pub(crate) const RESTORE: &str = "restore_conversation";
 }
 
 /// Event names.
@@ -103,9 +105,16 @@ pub(super) mod attr {
     pub(crate) const ALERT_TYPE: &str = "plimsoll.context.alert.type";
     pub(crate) const ALERT_REASON: &str = "plimsoll.context.alert.reason";
 
+    // A conversation that leaves its slot or comes back.
+    pub(crate) const OFFLOAD_TIER: &str = "plimsoll.kv.offload.tier";
+    pub(crate) const OFFLOAD_STEP: &str = "plimsoll.kv.offload.step";
+    pub(crate) const OFFLOAD_TOKENS: &str = "plimsoll.kv.offload.tokens";
+    pub(crate) const OFFLOAD_BYTES: &str = "plimsoll.kv.offload.bytes";
+
     // Memory.
     pub(crate) const KV_PREDICTED: &str = "plimsoll.kv.predicted_tokens";
     pub(crate) const KV_REUSED: &str = "plimsoll.kv.reused_tokens";
+    pub(crate) const KV_RESTORED: &str = "plimsoll.kv.restored_tokens";
     pub(crate) const KV_COMPUTED: &str = "plimsoll.kv.computed_tokens";
     pub(crate) const KV_BYTES: &str = "plimsoll.kv.bytes";
     pub(crate) const VRAM_BEFORE: &str = "plimsoll.vram.before";
@@ -266,6 +275,22 @@ pub(super) mod metrics {
         "plimsoll.vram.leak.state",
         "{state}",
         "Whether a component grows that should not: 0 ok, 1 suspect, 2 leak",
+    );
+
+    pub(crate) const OFFLOAD_USAGE: Metric = metric(
+        "plimsoll.kv.offload.usage",
+        "By",
+        "Idle conversations that are put by, in memory and on disk",
+    );
+    pub(crate) const OFFLOAD_MOVES: Metric = metric(
+        "plimsoll.kv.offload.moves",
+        "{conversation}",
+        "Idle conversations by what was done with them: put by, written, read, restored, let go",
+    );
+    pub(crate) const OFFLOAD_RESTORED: Metric = metric(
+        "plimsoll.kv.offload.restored_tokens",
+        "{token}",
+        "Prompt tokens that were brought back of idle conversations and not computed",
     );
 
     pub(crate) const TEMPLATE_STABLE: Metric = metric(

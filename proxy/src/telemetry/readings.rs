@@ -20,6 +20,8 @@ pub struct EngineReadings {
     pub kv_used: u64,
     /// Bytes of keys and values there is room for.
     pub kv_limit: u64,
+    /// Idle conversations that are put by.
+    pub offload: plimsoll_engine::OffloadReading,
     /// Memory by component.
     pub memory: Vec<Component>,
     /// Where the memory readings come from (`engine+nvml`, `engine+rss`).

@@ -161,6 +161,11 @@ fn engines_are_read_at_each_scrape() {
     let telemetry = Telemetry::start(&quiet()).expect("starts");
     telemetry.observe(|| {
         vec![EngineReadings {
+            offload: plimsoll_engine::OffloadReading {
+                host_bytes: 7,
+                disk_bytes: Some(9),
+                ..plimsoll_engine::OffloadReading::default()
+            },
             upstream: "engine".into(),
             queue_depth: 3,
             kv_used: 50,
@@ -177,6 +182,10 @@ fn engines_are_read_at_each_scrape() {
     for line in [
         r#"plimsoll_kv_usage_ratio{plimsoll_upstream="engine"} 0.25"#,
         r#"plimsoll_admission_queue_depth{plimsoll_upstream="engine"} 3"#,
+        r#"plimsoll_kv_offload_usage_bytes{plimsoll_kv_offload_tier="host",plimsoll_upstream="engine"} 7"#,
+        r#"plimsoll_kv_offload_usage_bytes{plimsoll_kv_offload_tier="disk",plimsoll_upstream="engine"} 9"#,
+        r#"plimsoll_kv_offload_moves_total{plimsoll_kv_offload_step="put_by",plimsoll_upstream="engine"} 0"#,
+        r#"plimsoll_kv_offload_restored_tokens_total{plimsoll_upstream="engine"} 0"#,
         r#"plimsoll_vram_usage_bytes{plimsoll_upstream="engine",plimsoll_vram_component="weights",plimsoll_vram_source="engine"} 1000"#,
     ] {
         assert!(text.contains(line), "{line}\n{text}");

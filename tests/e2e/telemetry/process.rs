@@ -164,6 +164,7 @@ async fn metrics_pass_promtool() -> anyhow::Result<()> {
     let telemetry = Telemetry::start(&config(&collector, Protocol::Http))?;
     telemetry.observe(|| {
         vec![EngineReadings {
+            offload: plimsoll_engine::OffloadReading::default(),
             upstream: "engine".into(),
             queue_depth: 1,
             kv_used: 1,

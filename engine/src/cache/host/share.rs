@@ -1,6 +1,7 @@
 //! Rows that map the pages of segments.
 
 use std::io;
+use std::sync::Arc;
 
 use super::{Host, Row, failed};
 use crate::cache::segment::Segment;
@@ -106,17 +107,18 @@ impl Sharing for Host {
             &self.buffers[strip][at + from * token..at + to * token]
         };
         let segment = Segment::new(&self.shape.strips, to - from, bytes);
-        self.segments.insert(id, segment.map_err(|e| failed("making a segment of KV memory", &e))?);
+        let segment = segment.map_err(|e| failed("making a segment of KV memory", &e))?;
+        self.segments.insert(id, Arc::new(segment));
         Ok(())
     }
 
-    fn adopt(&mut self, id: SegmentId, segment: Segment) {
+    fn adopt(&mut self, id: SegmentId, segment: Arc<Segment>) {
         self.segments.insert(id, segment);
     }
 
-    fn discard(&mut self, id: SegmentId) {
+    fn discard(&mut self, id: SegmentId) -> Option<Arc<Segment>> {
         debug_assert!(self.rows.iter().flat_map(|row| &row.path).all(|extent| extent.segment != id));
-        self.segments.remove(&id);
+        self.segments.remove(&id)
     }
 
     fn affords(&self, rows: usize, extents: usize) -> bool {

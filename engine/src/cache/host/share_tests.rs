@@ -102,8 +102,8 @@ impl Model {
     }
 
     fn evict(&mut self) {
-        while let Some(id) = self.segments.evict() {
-            self.host.discard(id);
+        while let Some((id, _)) = self.segments.evict() {
+            drop(self.host.discard(id));
         }
     }
 

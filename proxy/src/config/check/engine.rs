@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use plimsoll_engine::KeepAlive;
+use plimsoll_engine::{KeepAlive, Offload, OffloadDisk};
 
 use super::super::path::Path;
 use super::super::raw;
 use super::super::scalar::{Amount, Lifetime, OrAuto, TokensOrAuto};
 use super::super::valid::{Device, EngineContext, EngineUpstream, Memory, ModelPaths};
-use super::Check;
+use super::{Check, SIZE};
 
 /// A window below this has no room for a template, a question and an answer.
 const LEAST_CONTEXT: u32 = 256;
@@ -20,8 +20,8 @@ impl Check<'_> {
         let memory = self.memory(at.key("memory"), raw);
         let context = self.context(at.key("context"), raw);
         let keep_alive = self.keep_alive(at.key("keep_alive"), &raw.keep_alive);
-        let checkpoints =
-            raw.checkpoints.as_ref().map(|text| self.checkpoint_folder(at.key("checkpoints"), text));
+        let checkpoints = raw.checkpoints.as_ref().map(|text| self.new_folder(at.key("checkpoints"), text));
+        let offload = self.offload(&at.key("offload"), &raw.offload);
         let (model, device) = (model?, device?);
         self.folder_of_device(&at.key("model"), &model, device);
         Some(EngineUpstream {
@@ -35,6 +35,7 @@ impl Check<'_> {
             queue: raw.queue as usize,
             keep_alive: keep_alive?,
             checkpoints: checkpoints.flatten(),
+            offload: offload?,
         })
     }
 
@@ -96,7 +97,7 @@ impl Check<'_> {
     }
 
     /// A folder that may still be missing.
-    fn checkpoint_folder(&mut self, at: Path, text: &str) -> Option<PathBuf> {
+    fn new_folder(&mut self, at: Path, text: &str) -> Option<PathBuf> {
         let path = self.path(text);
         if text.is_empty() || (path.exists() && !path.is_dir()) {
             self.fault(
@@ -107,6 +108,25 @@ impl Check<'_> {
             return None;
         }
         Some(path)
+    }
+
+    fn offload(&mut self, at: &Path, raw: &raw::Offload) -> Option<Offload> {
+        let host = match &raw.host {
+            None => Some(0),
+            Some(size) => size.bytes(),
+        };
+        if let (None, Some(size)) = (host, &raw.host) {
+            self.fault(at.key("host"), format!("`{}` is not a size", size.0), SIZE);
+        }
+        let Some(disk) = &raw.disk else { return Some(Offload { host: host?, disk: None }) };
+        let at = at.key("disk");
+        if host == Some(0) {
+            let hint = "set `offload.host`, such as `2GiB`: conversations are written from there";
+            self.fault(at.clone(), "needs main memory", hint);
+        }
+        let dir = self.new_folder(at.key("dir"), &disk.dir);
+        let limit = self.size(at.key("limit"), &disk.limit);
+        Some(Offload { host: host?, disk: Some(OffloadDisk { dir: dir?, limit: limit? }) })
     }
 
     fn memory(&mut self, at: Path, raw: &raw::Engine) -> Option<Memory> {

@@ -40,7 +40,11 @@ impl Check<'_> {
             let folder = upstream.engine.as_ref()?.checkpoints.as_ref()?;
             Some((format!("upstreams.{name}.engine.checkpoints"), folder))
         });
-        let others: Vec<_> = saved.chain(engines).collect();
+        let idle = raw.upstreams.iter().filter_map(|(name, upstream)| {
+            let folder = &upstream.engine.as_ref()?.offload.disk.as_ref()?.dir;
+            Some((format!("upstreams.{name}.engine.offload.disk.dir"), folder))
+        });
+        let others: Vec<_> = saved.chain(engines).chain(idle).collect();
         for (option, folder) in others {
             let other = real(&self.path(folder));
             let how = if own == other {
