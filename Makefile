@@ -36,16 +36,18 @@ bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a s
 	cargo build --release --locked -p plimsoll-proxy
 	cargo bench -p plimsoll-tests --benches --locked
 
-bench-latency bench-engine bench-policies bench-collector: bench-%: .runtime/libonnxruntime.so build-tools ## One of the benchmarks
+bench-latency bench-engine bench-policies bench-collector: bench-%: .runtime/libonnxruntime.so build-tools ## One of the benchmarks; of the engine's, PART="single reuse"
 	cargo build --release --locked -p plimsoll-proxy
-	cargo bench -p plimsoll-tests --bench $* --locked
+	cargo bench -p plimsoll-tests --bench $* --locked -- $(PART)
+
+bench bench-engine: .tools/genai/.ready
 
 demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a policy is worth, over HTTP
 	cargo build --release --locked -p plimsoll-proxy
 	python3 engine/demo/eval/evaluate.py --serve target/release/plimsoll
 
 requirements: ## Lock the tests' Python packages anew (needs `uv`)
-	for locked in tests/clients/requirements tests/setup/checkov tests/setup/onnxruntime-gpu; do \
+	for locked in tests/clients/requirements tests/setup/checkov tests/setup/genai tests/setup/onnxruntime-gpu; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    $$locked.in --output-file $$locked.txt; \
 	done
@@ -75,6 +77,8 @@ build-tools:
 
 .tools/bin/iptables .tools/bin/ip6tables .tools/bin/busybox &: tests/setup/netns.sh
 	@tests/setup/netns.sh
+.tools/genai/.ready: tests/setup/genai.sh tests/setup/genai.txt
+	@tests/setup/genai.sh
 
 .tools/checkov/.ready: tests/setup/checkov.sh tests/setup/checkov.txt
 	@tests/setup/checkov.sh

@@ -36,6 +36,9 @@ pub struct Generate {
     pub grammar: Option<Grammar>,
     /// How long the model stays loaded after this request; `None`: as the engine is configured.
     pub keep_alive: Option<KeepAlive>,
+    /// How long a token may wait to be told with those that follow, but for the first one: a reader that wakes for each
+    /// takes time from those who compute them. Where tokens come slower each is told at once.
+    pub pace: Duration,
 }
 
 /// How a token is chosen from the logits. Applied in this order: repetition, frequency and presence penalty, bias,

@@ -1,13 +1,17 @@
 //! A client that shows what came back, byte for byte.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use reqwest::blocking::{Client, Response};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-static CLIENT: LazyLock<Client> =
-    LazyLock::new(|| Client::builder().no_proxy().timeout(None).build().expect("a client can be built"));
+/// Connections that rest are left sooner than a sidecar leaves them: a request never meets one that is being closed.
+static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+    let client = Client::builder().no_proxy().timeout(None).pool_idle_timeout(Duration::from_secs(5));
+    client.build().expect("a client can be built")
+});
 
 /// An answer, read whole.
 #[derive(Debug)]

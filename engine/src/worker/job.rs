@@ -12,6 +12,9 @@ use crate::memory::Permit;
 use crate::request::{Event, Generate, Usage};
 use crate::sample::{Choice, Sampler};
 
+/// Events that are held back at most.
+const HELD: usize = 64;
+
 /// A request that runs.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -34,6 +37,10 @@ pub(super) struct Job {
     pub(super) follows: Option<Follow>,
     stops: Vec<u32>,
     events: UnboundedSender<Result<Event, GenerateError>>,
+    /// What is to be told soon.
+    held: Vec<Event>,
+    /// When something of the answer was last told.
+    told: Instant,
     pub(super) permit: Permit,
     /// Its name in batches.
     pub(super) tag: Option<Tag>,
@@ -78,6 +85,8 @@ impl Job {
             follows: None,
             stops,
             events,
+            held: Vec::with_capacity(HELD),
+            told: asked,
             permit,
             tag,
             ahead: ahead.is_some(),
@@ -100,14 +109,27 @@ impl Job {
         drop(self.events.send(Ok(event)));
     }
 
-    pub(super) fn fail(self, error: GenerateError) {
+    /// Tells what was held back. False: nobody listens.
+    pub(super) fn flush(&mut self) -> bool {
+        if self.held.is_empty() {
+            return true;
+        }
+        if !self.request.pace.is_zero() {
+            self.told = Instant::now();
+        }
+        self.held.drain(..).fold(true, |heard, event| self.events.send(Ok(event)).is_ok() && heard)
+    }
+
+    pub(super) fn fail(mut self, error: GenerateError) {
+        self.flush();
         let Self { events, permit, .. } = self;
         drop(permit);
         drop(events.send(Err(error)));
     }
 
     /// The memory is free before the end is told, so that who hears of it finds it free.
-    pub(super) fn done(self, event: Event) {
+    pub(super) fn done(mut self, event: Event) {
+        self.flush();
         let Self { events, permit, .. } = self;
         drop(permit);
         drop(events.send(Ok(event)));
@@ -126,10 +148,10 @@ impl Job {
         }
         self.made += 1;
         self.next = Some(token);
-        if let Some(logprobs) = logprobs {
-            self.tell(Event::Logprobs(logprobs));
-        }
-        if self.events.send(Ok(Event::Token(token))).is_err() {
+        self.held.extend(logprobs.map(Event::Logprobs));
+        self.held.push(Event::Token(token));
+        let due = self.made == 1 || self.held.len() >= HELD - 1 || self.told.elapsed() >= self.request.pace;
+        if due && !self.flush() {
             return Told::Left;
         }
         if last {
@@ -151,4 +173,57 @@ impl Job {
 /// Prompts are checked to be shorter than a window before they get here.
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{Bench, hear, prompt, request};
+    use super::HELD;
+    use crate::request::Generate;
+    use crate::session::mock::answer;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_first_token_is_told_at_once_and_others_with_those_that_follow() {
+        let mut bench = Bench::new(2);
+        let asked = prompt(1, 20);
+        let made = answer(&asked, 8);
+        let mut events = bench.order(Generate { pace: HOUR, ..request(&asked, 8) }, 28);
+        // Its slot, its prompt and three steps.
+        bench.turns(5);
+        assert_eq!(hear(&mut events).tokens, made[..1]);
+        // Somebody else's prompt would hold up what is not told yet.
+        let _other = bench.ask(&prompt(2, 20), 2);
+        bench.turns(1);
+        assert_eq!(hear(&mut events).tokens, made[1..4]);
+        bench.work();
+        let heard = hear(&mut events);
+        assert_eq!((&heard.tokens[..], heard.done.unwrap().1.completion), (&made[4..], 8));
+    }
+
+    #[test]
+    fn no_more_is_held_back_than_there_is_room_for() {
+        let mut bench = Bench::new(1);
+        let asked = prompt(1, 20);
+        let mut events = bench.order(Generate { pace: HOUR, ..request(&asked, 200) }, 220);
+        bench.turns(2 + HELD);
+        assert_eq!(hear(&mut events).tokens, answer(&asked, HELD));
+        bench.work();
+        assert_eq!(hear(&mut events).tokens, answer(&asked, 200)[HELD..]);
+    }
+
+    #[test]
+    fn without_a_pace_each_token_is_told_at_once() {
+        let mut bench = Bench::new(1);
+        let asked = prompt(1, 20);
+        let mut events = bench.ask(&asked, 8);
+        bench.turns(2);
+        for token in answer(&asked, 8) {
+            assert_eq!(hear(&mut events).tokens, [token]);
+            bench.turns(1);
+        }
+    }
 }

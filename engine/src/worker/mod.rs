@@ -104,6 +104,8 @@ pub(crate) struct Worker {
     offload: Option<Arc<Store>>,
     /// Seeds of requests that bring none.
     seeds: fn() -> u64,
+    /// By which runs are timed.
+    clock: fn() -> Instant,
     // Used again for each turn, so that decoding allocates nothing.
     steps: Vec<Step>,
     pending: Vec<Pending>,
@@ -148,6 +150,7 @@ impl Worker {
             life,
             offload: None,
             seeds: rand::random,
+            clock: Instant::now,
             steps: Vec::with_capacity(slots),
             pending: Vec::with_capacity(slots),
             chosen: Vec::with_capacity(slots),
@@ -208,6 +211,12 @@ impl Worker {
 
     /// Does it. False: the end.
     fn apply(&mut self, happening: Happening) -> bool {
+        if !matches!(happening, Happening::Turn(Turn::Decode)) {
+            // The next token may be long in coming.
+            for job in self.jobs.iter_mut().flatten() {
+                job.flush();
+            }
+        }
         match happening {
             Happening::Told(Command::Shutdown) => return false,
             Happening::Told(Command::Generate(order)) => {
@@ -215,7 +224,11 @@ impl Worker {
                 self.start(*order);
             }
             Happening::Told(Command::Ask(work)) => work(self),
-            Happening::Turn(Turn::Decode) => self.decode(),
+            Happening::Turn(Turn::Decode) => {
+                let started = (self.clock)();
+                self.decode();
+                self.scheduler.stepped((self.clock)().duration_since(started));
+            }
             Happening::Turn(Turn::Prefill { place, tokens }) => {
                 self.prefill(self.pending[place].request, tokens);
             }

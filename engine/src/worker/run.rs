@@ -86,7 +86,7 @@ impl Worker {
         let (slot, past) = (job.slot, self.slots.len(job.slot));
         let prompt = job.request.prompt.clone();
         let part = &prompt[past..past + tokens];
-        let started = Instant::now();
+        let started = (self.clock)();
         self.current.begin(request);
         // Whoever leaves from here on ends the run itself.
         let ran = match job.left() {
@@ -99,7 +99,7 @@ impl Worker {
             Ok(false) => return,
             Err(error) => return self.fail(slot, error),
         }
-        self.scheduler.prefilled(tokens, started.elapsed());
+        self.scheduler.prefilled(tokens, (self.clock)().duration_since(started));
         self.board.speed(self.scheduler.speed());
         self.slots.extend(slot, part);
         if past + tokens == prompt.len() {

@@ -23,6 +23,11 @@ use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation, Said};
 use super::EngineFailed;
 use choice::Choice;
 
+/// Tokens that come within this time are sent together: nobody reads faster, and sending takes time from computing.
+const READ_ALONG: Duration = Duration::from_millis(5);
+/// The same for answers that are sent whole.
+const READ_WHOLE: Duration = Duration::from_millis(50);
+
 /// One step of an answer.
 pub enum Step {
     /// The engine began to compute.
@@ -125,6 +130,8 @@ impl Answer {
         let Run { engine, options, prompt, max_tokens, grammar, permits, tools, kind, .. } = run;
         let text = &engine.counter.text;
         let calls = text.tool_calls().filter(|_| !tools.is_empty() && options.tool_choice.calls());
+        // A stop string is found here: what comes behind it until then is computed for nothing.
+        let pace = if options.stream || !options.stop.is_empty() { READ_ALONG } else { READ_WHOLE };
         let reader = || match kind {
             Kind::Chat => text.reader(&prompt, calls.map(|format| format.parser_for(&tools))),
             Kind::Text => AnswerReader::plain(),
@@ -141,6 +148,7 @@ impl Answer {
                 min_tokens: options.min_tokens,
                 grammar: grammar.clone(),
                 keep_alive: options.keep_alive,
+                pace,
             };
             Choice::new(index, Box::new((request, permit)), text, options.stop.clone(), reader())
         });
