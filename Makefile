@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help run test test-long fuzz deny bench bench-latency bench-engine bench-policies bench-collector demo-eval requirements clean-tools setup build-tools
+.PHONY: help run test test-long fuzz deny bench bench-latency bench-engine bench-policies bench-collector bench-proxy demo-eval requirements clean-tools setup build-tools
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ deny: ## Judge what is depended on by deny.toml (the first time `cargo-deny` com
 
 bench: .runtime/libonnxruntime.so build-tools ## Print added latency, tokens a second, time to the first token, what a bad collector costs
 	cargo build --release --locked -p plimsoll-proxy
-	cargo bench -p plimsoll-tests --benches --locked
+	cargo bench -p plimsoll-tests --bench latency --bench engine --bench policies --bench collector --locked
 
 bench-latency bench-engine bench-policies bench-collector: bench-%: .runtime/libonnxruntime.so build-tools ## One of the benchmarks; of the engine's, PART="single reuse"
 	cargo build --release --locked -p plimsoll-proxy
@@ -42,12 +42,17 @@ bench-latency bench-engine bench-policies bench-collector: bench-%: .runtime/lib
 
 bench bench-engine: .tools/genai/.ready
 
+bench-proxy: build-tools .tools/peers/nginx/.ready .tools/peers/litellm/.ready .tools/peers/portkey/.ready .tools/peers/headroom/.ready ## Plimsoll beside a bare hyper proxy, nginx, LiteLLM, Portkey, headroom; PART="1KB 32KB 256KB 1MB throughput streams memory start"
+	cargo build --release --locked -p plimsoll-proxy
+	cargo bench -p plimsoll-tests --bench proxy --locked -- $(PART)
+
 demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a policy is worth, over HTTP
 	cargo build --release --locked -p plimsoll-proxy
 	python3 engine/demo/eval/evaluate.py --serve target/release/plimsoll
 
 requirements: ## Lock the tests' Python packages anew (needs `uv`)
-	for locked in tests/clients/requirements tests/setup/checkov tests/setup/genai tests/setup/onnxruntime-gpu; do \
+	for locked in tests/clients/requirements tests/setup/checkov tests/setup/genai tests/setup/onnxruntime-gpu \
+	    tests/setup/peers/litellm tests/setup/peers/headroom; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    $$locked.in --output-file $$locked.txt; \
 	done
@@ -77,11 +82,22 @@ build-tools:
 
 .tools/bin/iptables .tools/bin/ip6tables .tools/bin/busybox &: tests/setup/netns.sh
 	@tests/setup/netns.sh
+
 .tools/genai/.ready: tests/setup/genai.sh tests/setup/genai.txt
 	@tests/setup/genai.sh
 
 .tools/checkov/.ready: tests/setup/checkov.sh tests/setup/checkov.txt
 	@tests/setup/checkov.sh
+
+# A peer that cannot be installed is a line of the results, not the end of the benchmark.
+.tools/peers/nginx/.ready: tests/setup/peer-nginx.sh
+	@tests/setup/peer-nginx.sh || echo "nginx is left out"
+
+.tools/peers/litellm/.ready .tools/peers/headroom/.ready: .tools/peers/%/.ready: tests/setup/peer-python.sh tests/setup/peers/%.txt
+	@tests/setup/peer-python.sh $* || echo "$* is left out"
+
+.tools/peers/portkey/.ready: tests/setup/peer-portkey.sh tests/setup/peers/portkey/package-lock.json
+	@tests/setup/peer-portkey.sh || echo "Portkey's gateway is left out"
 
 .tools/bin/chromium: tests/setup/chromium.sh
 	@tests/setup/chromium.sh

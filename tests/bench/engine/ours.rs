@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use plimsoll_engine::{
-    ContextLimit, Device, Engine, EngineConfig, Event, Generate, KeepAlive, MemoryLimit, ModelPaths, Sampling,
+    ContextLimit, Device, Engine, EngineConfig, Event, Generate, KeepAlive, MemoryLimit, ModelPaths, Offload,
+    Sampling,
 };
 use plimsoll_tests::shared::{root, shared};
 
@@ -40,6 +41,7 @@ pub(crate) fn config(folder: &Path, slots: u32, threads: u32) -> EngineConfig {
         onnxruntime: root().join(".runtime/libonnxruntime.so"),
         queue: 64,
         keep_alive: KeepAlive::Always,
+        offload: Offload::default(),
     }
 }
 
