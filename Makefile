@@ -26,7 +26,7 @@ test-long: setup ## Run the tests that take long, properties with 10,000 cases
 	PROPTEST_CASES=10000 cargo nextest run --release -p plimsoll-policies --locked --profile long --run-ignored all
 	PROPTEST_CASES=10000 cargo nextest run --workspace --exclude plimsoll-policies --locked --profile long --run-ignored all
 
-fuzz: ## Fuzz what is read of strangers, a minute each: FUZZ_SECONDS=60
+fuzz: ## Fuzz what is read of strangers, a minute each: FUZZ_SECONDS=60 FUZZ_TARGETS="chat anthropic"
 	tests/fuzz/run.sh
 
 deny: ## Judge what is depended on by deny.toml (the first time `cargo-deny` compiles for some minutes)

@@ -61,7 +61,7 @@ impl Redirected {
     pub(crate) fn original(&self) -> Result<SocketAddr, RedirectError> {
         let original = self.original.ok_or(RedirectError::Direct)?;
         match self.peer {
-            Some(peer) if own::is_ours(peer) => Err(RedirectError::Loop(original)),
+            Some(peer) if own::is_ours(peer, original) => Err(RedirectError::Loop(original)),
             _ => Ok(original),
         }
     }

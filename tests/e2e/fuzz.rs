@@ -3,8 +3,24 @@
 use plimsoll_tests::fuzz::{short_run, target};
 
 #[test]
-fn conversations_are_parsed_and_spliced() {
-    short_run(target("conversation"));
+fn chats_are_parsed_and_spliced() {
+    short_run(target("chat"));
+}
+
+#[test]
+fn bodies_of_anthropics_clients_are_parsed_and_spliced() {
+    short_run(target("anthropic"));
+}
+
+#[test]
+fn bodies_of_ollamas_clients_are_parsed_and_spliced() {
+    short_run(target("ollama_chat"));
+    short_run(target("ollama_generate"));
+}
+
+#[test]
+fn responses_are_parsed_and_spliced() {
+    short_run(target("responses"));
 }
 
 #[test]

@@ -33,10 +33,10 @@ client c1 -connect "${data}" {
 client c2 -connect "${data}" {
 	txpri
 	stream 0 {
-		txsettings
 		rxsettings
-		txsettings -ack
 		rxwinup
+		txsettings
+		txsettings -ack
 		rxsettings
 		expect settings.ack == true
 	} -run

@@ -1,19 +1,16 @@
 //! What is read of strangers, one reader a target: whatever the bytes are, the answer is a value or an error. Driven by
 //! `tests/fuzz/main.rs` with libFuzzer, and by a short deterministic run of mutated seeds in every `make test`.
 
+mod bodies;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use plimsoll_engine::text::{Text, ToolCallFormat};
 use plimsoll_engine::{CheckpointInfo, Model};
-use plimsoll_policies::{
-    Chain, Context, Conversation, CountError, CountTokens, Limits, Message, NoSummaries, Tokens, Verdict,
-    resolve,
-};
 use plimsoll_proxy::config::{Config, Sources};
 use plimsoll_proxy::forward::usage::Seen;
 use rand::{Rng, RngExt, SeedableRng};
@@ -35,8 +32,17 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
-    Target { name: "conversation", run: conversation, seeds: conversations, tries: 3000 },
+pub const TARGETS: [Target; 10] = [
+    Target { name: "chat", run: bodies::chat, seeds: bodies::chats, tries: 1500 },
+    Target { name: "anthropic", run: bodies::anthropic, seeds: bodies::messages, tries: 1500 },
+    Target { name: "ollama_chat", run: bodies::ollama_chat, seeds: bodies::ollama_chats, tries: 1500 },
+    Target {
+        name: "ollama_generate",
+        run: bodies::ollama_generate,
+        seeds: bodies::ollama_prompts,
+        tries: 1500,
+    },
+    Target { name: "responses", run: bodies::responses, seeds: bodies::responses_bodies, tries: 1500 },
     Target { name: "config", run: config, seeds: configs, tries: 400 },
     Target { name: "usage", run: usage, seeds: usages, tries: 5000 },
     Target { name: "tool_calls", run: tool_calls, seeds: calls, tries: 5000 },
@@ -110,64 +116,6 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut impl Rng) {
     }
 }
 
-/// Four bytes a token.
-struct Counter;
-
-impl CountTokens for Counter {
-    fn prompt(&self, conversation: &Conversation) -> Result<Tokens, CountError> {
-        Ok(conversation.tools().map_or(0, |tools| self.text(tools)) + self.messages(conversation.messages()))
-    }
-
-    fn messages(&self, messages: &[Message]) -> Tokens {
-        messages.iter().map(|message| 4 + self.text(message.json())).sum()
-    }
-
-    fn text(&self, text: &str) -> Tokens {
-        text.len().div_ceil(4) as Tokens
-    }
-
-    fn name(&self) -> &'static str {
-        "four-bytes"
-    }
-
-    fn estimated(&self) -> bool {
-        true
-    }
-}
-
-/// Parser and splicer: an untouched body stays as it is, an edited one stays JSON.
-fn conversation(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(read) = Conversation::parse_chat(Arc::from(text)) else { return };
-    assert_eq!(&*read.to_json(), text, "untouched");
-    let steps = resolve("agent", &BTreeMap::new()).expect("a preset");
-    let chain = Chain::build("agent", &steps);
-    let limits = Limits::tokens(300);
-    let edited = match chain.apply(&read, &Context { limits, counter: &Counter, summaries: &NoSummaries }) {
-        Ok(Verdict::Done { conversation, .. }) => conversation,
-        Ok(Verdict::Ask(_)) | Err(_) => read,
-    };
-    let tool = r#"{"type":"function","function":{"name":"t"}}"#;
-    let extended =
-        edited.extended(&[r#"{"role":"system","content":"s"}"#], &[r#"{"role":"user","content":"u"}"#], None);
-    let all = [edited.asking_usage(), edited.with_tool(tool), extended.ok(), Some(edited)];
-    for edited in all.into_iter().flatten() {
-        let json = edited.to_json();
-        let kept = serde_json::from_str::<serde::de::IgnoredAny>(&json);
-        assert!(kept.is_ok(), "{json}");
-    }
-}
-
-fn conversations() -> Vec<Vec<u8>> {
-    let long = "word ".repeat(300);
-    let call = r#"{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]}"#;
-    let turns = format!(
-        r#"{{"model":"m","stream":true,"tools":[{{"type":"function","function":{{"name":"f"}}}}],"messages":[{{"role":"system","content":"s"}},{{"role":"user","content":"{long}"}},{call},{{"role":"tool","tool_call_id":"c","content":"{long}"}},{{"role":"user","content":[{{"type":"text","text":"hi"}}]}}]}}"#
-    );
-    let odd = r#"{ "messages" : [ {"content":"h\u00e9 \ud800","role":"user","n":1E3} ] ,"dup":1,"dup":2}"#;
-    [turns.as_str(), odd, "{}", "[1]"].map(|text| text.as_bytes().to_vec()).to_vec()
-}
-
 /// All faults are told, whatever the file holds.
 fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -208,11 +156,25 @@ fn usages() -> Vec<Vec<u8>> {
     vec![format!("{{{usage}}}").into_bytes(), stream.into_bytes()]
 }
 
-/// The pieces of an answer do not depend on where it was cut, and no text is invented.
+/// How families of models write calls. The upper half of an input's first byte says which of them reads it.
+const FAMILIES: [ToolCallFormat; 10] = [
+    ToolCallFormat::Hermes,
+    ToolCallFormat::Llama,
+    ToolCallFormat::Pythonic,
+    ToolCallFormat::Lfm2,
+    ToolCallFormat::Mistral,
+    ToolCallFormat::MistralNamed,
+    ToolCallFormat::DeepSeek,
+    ToolCallFormat::DeepSeekPlain,
+    ToolCallFormat::FunctionTag,
+    ToolCallFormat::Json,
+];
+
+/// However an answer is cut, a few pieces come of it, and no text is invented.
 fn tool_calls(data: &[u8]) {
     let Some((&size, answer)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(answer);
-    let mut parser = ToolCallFormat::Hermes.parser();
+    let mut parser = FAMILIES[usize::from(size / 16) % FAMILIES.len()].parser();
     let mut pieces = Vec::new();
     let characters: Vec<char> = text.chars().collect();
     for piece in characters.chunks(usize::from(size % 16) + 1) {
@@ -224,16 +186,23 @@ fn tool_calls(data: &[u8]) {
 
 fn calls() -> Vec<Vec<u8>> {
     let call = r#"<tool_call>{"name":"f","arguments":{"a":[1,{"b":"}</tool_call>"}]}}</tool_call>"#;
-    [
-        "",
-        "plain text",
-        call,
-        &format!("so: {call}\n{call} then"),
-        "<tool_call>\n{\"name\": \"f\"",
-        "<tool_cal",
-    ]
-    .map(|answer| format!("\x03{answer}").into_bytes())
-    .to_vec()
+    let twice = format!("so: {call}\n{call} then");
+    let hermes = ["", "plain text", call, &twice, "<tool_call>\n{\"name\": \"f\"", "<tool_cal"];
+    // One of each other family, in the order of `FAMILIES`.
+    let others = [
+        r#"<|python_tag|>{"name":"f","parameters":{"a":1}}; {"name":"g","parameters":{}}"#,
+        r#"[f(a=1, b="x\"y", c=[True, None, {'k': -1.5}]), g()]"#,
+        r#"<|tool_call_start|>[f(a='}')]<|tool_call_end|> then"#,
+        r#"[TOOL_CALLS] [{"name":"f","arguments":{"a":1},"id":"123456789"}]"#,
+        r#"[TOOL_CALLS]f[ARGS]{"a":1}[TOOL_CALLS]g[ARGS]{}"#,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\":1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\":1}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        r#"<function=f>{"a":1}</function> and <function=g>{}</function>"#,
+        r#"[{"name":"f","arguments":{"a":1}},{"name":"g","parameters":{}}]"#,
+    ];
+    let seed = |family: u8, answer: &str| [&[family * 16 + 3], answer.as_bytes()].concat();
+    let others = (1..).zip(others).map(|(family, answer)| seed(family, answer));
+    hermes.into_iter().map(|answer| seed(0, answer)).chain(others).collect()
 }
 
 /// Files of a model folder; the first byte of an input says which of them the rest is.

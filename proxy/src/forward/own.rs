@@ -1,5 +1,5 @@
-//! Addresses of this process's own connections to upstreams, as long as they are open: one that is redirected to our own
-//! listener would be answered by itself, again and again.
+//! This process's own connections to upstreams, as long as they are open: one that is redirected to our own listener would
+//! be answered by itself, again and again.
 
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
@@ -15,31 +15,35 @@ use tokio::net::TcpStream;
 
 use crate::redirect::canonical;
 
-/// Of the whole process: what any of its upstreams opened is its own.
-static OPEN: LazyLock<Mutex<HashSet<SocketAddr>>> = LazyLock::new(Mutex::default);
+/// A connection's two ends, as it was opened: one alone may be that of several.
+type Ends = (SocketAddr, SocketAddr);
 
-fn open() -> MutexGuard<'static, HashSet<SocketAddr>> {
+/// Of the whole process: what any of its upstreams opened is its own.
+static OPEN: LazyLock<Mutex<HashSet<Ends>>> = LazyLock::new(Mutex::default);
+
+fn open() -> MutexGuard<'static, HashSet<Ends>> {
     // Each change is whole even after a panic elsewhere.
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a client's address is that of a connection of ours. Such a connection is noted before a byte is sent over it.
-pub(crate) fn is_ours(client: SocketAddr) -> bool {
-    open().contains(&client)
+/// Whether a client's connection to a server is ours. Such a connection is noted before a byte is sent over it.
+pub(crate) fn is_ours(client: SocketAddr, server: SocketAddr) -> bool {
+    open().contains(&(client, server))
 }
 
 /// A connection to an upstream, noted while it is open.
 pub(super) struct Own {
     stream: TokioIo<TcpStream>,
-    address: Option<SocketAddr>,
+    ends: Option<Ends>,
 }
 
 impl Own {
     /// Notes a connection.
     pub(super) fn of(stream: TokioIo<TcpStream>) -> Self {
-        let address = stream.inner().local_addr().ok().map(canonical);
-        open().extend(address);
-        Self { stream, address }
+        let (client, server) = (stream.inner().local_addr().ok(), stream.inner().peer_addr().ok());
+        let ends = client.map(canonical).zip(server.map(canonical));
+        open().extend(ends);
+        Self { stream, ends }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
@@ -49,9 +53,9 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // The port is taken until the stream is dropped, which comes after this.
-        if let Some(address) = self.address {
-            open().remove(&address);
+        // Nobody else has these ends until the stream is dropped, which comes after this.
+        if let Some(ends) = &self.ends {
+            open().remove(ends);
         }
     }
 }
@@ -104,10 +108,10 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let stream = TcpStream::connect(address).await.expect("connected");
         let (_accepted, client) = listener.accept().await.expect("accepted");
-        assert!(!is_ours(client));
+        assert!(!is_ours(client, address));
         let own = Own::of(TokioIo::new(stream));
-        assert!(is_ours(client) && !is_ours(address));
+        assert!(is_ours(client, address) && !is_ours(address, client));
         drop(own);
-        assert!(!is_ours(client));
+        assert!(!is_ours(client, address));
     }
 }

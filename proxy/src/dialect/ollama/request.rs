@@ -103,9 +103,10 @@ pub(super) fn translate(endpoint: Endpoint, text: &str) -> Result<Request, Diale
     })
 }
 
-/// Clients send seconds as fractions, too.
+/// Clients send seconds as fractions, too. What is beyond all numbers stays as it is, to be judged by whoever reads it.
 fn whole_seconds(raw: &str) -> String {
-    let fraction = raw.parse::<f64>().ok().filter(|_| raw.contains(['.', 'e', 'E']));
+    let fraction =
+        raw.parse().ok().filter(|seconds: &f64| seconds.is_finite() && raw.contains(['.', 'e', 'E']));
     fraction.map_or_else(
         || raw.to_owned(),
         |seconds| if seconds < 0.0 { "-1".to_owned() } else { format!("{:.0}", seconds.ceil()) },

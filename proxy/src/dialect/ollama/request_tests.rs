@@ -52,6 +52,8 @@ fn what_says_nothing_is_left_out() {
     assert_eq!(chat(&json!({"messages": [], "keep_alive": 0.0}))["keep_alive"], 0);
     assert_eq!(chat(&json!({"messages": [], "keep_alive": -1.5}))["keep_alive"], -1);
     assert_eq!(chat(&json!({"messages": [], "keep_alive": 1.5}))["keep_alive"], 2);
+    let beyond = translate(Endpoint::Chat, r#"{"messages":[],"keep_alive":1e999}"#).unwrap();
+    assert!(beyond.json.ends_with(r#""keep_alive":1e999}"#), "{}", beyond.json);
 }
 
 #[test]
