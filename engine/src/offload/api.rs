@@ -25,7 +25,8 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Begins to keep a model's conversations, in no more than the `free` bytes of main memory.
+    /// Begins to keep a model's conversations, in no more than half of the `free` bytes of main memory: runs and requests
+    /// need some too.
     pub(crate) fn start(
         wanted: &Offload,
         model: &Model,
@@ -36,7 +37,7 @@ impl Kept {
             let range = "above 0 where `offload.disk` is set";
             return Err(LoadError::Setting { name: "offload.host", value: 0, range });
         }
-        let host = free.map_or(wanted.host, |free| free.min(wanted.host));
+        let host = free.map_or(wanted.host, |free| (free / 2).min(wanted.host));
         let off = match () {
             () if wanted.host == 0 => Some(UNWANTED),
             () if !model.wiring.states.is_empty() => Some(STATES),

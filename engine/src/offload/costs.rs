@@ -2,34 +2,42 @@
 
 use std::time::Duration;
 
-/// Share of the latest measurement in what is believed.
-const FRESH: f64 = 0.3;
+/// Measurements that are remembered: the middle one is believed, so that a process that was held up once is no matter.
+const KEPT: usize = 5;
 /// What is left of a belief that has kept something from being tried: one bad measurement is not for ever.
 const FADES: f64 = 0.9;
 
 /// Seconds a byte; nothing before the first measurement.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Rate(Option<f64>);
+pub(crate) struct Rate {
+    last: [f64; KEPT],
+    count: usize,
+    trust: f64,
+}
 
 impl Rate {
     pub(super) fn measured(&mut self, bytes: u64, took: Duration) {
         if bytes > 0 {
-            let now = took.as_secs_f64() / bytes as f64;
-            self.0 = Some(self.0.map_or(now, |rate| rate + FRESH * (now - rate)));
+            self.last[self.count % KEPT] = took.as_secs_f64() / bytes as f64;
+            self.count += 1;
+            self.trust = 1.0;
         }
     }
 
     pub(super) fn read(self) -> Option<f64> {
-        self.0
+        let mut known = self.last;
+        let known = &mut known[..self.count.min(KEPT)];
+        known.sort_unstable_by(f64::total_cmp);
+        Some(known[known.len().checked_sub(1)? / 2] * self.trust)
     }
 
     /// Seconds for so many bytes; what was never measured takes none.
     fn seconds(self, bytes: u64) -> f64 {
-        self.0.unwrap_or(0.0) * bytes as f64
+        self.read().unwrap_or(0.0) * bytes as f64
     }
 
     fn fade(&mut self) {
-        self.0 = self.0.map(|rate| rate * FADES);
+        self.trust *= FADES;
     }
 }
 
@@ -129,7 +137,11 @@ mod tests {
             refused += 1;
         }
         assert!((10..40).contains(&refused), "{refused}");
-        (0..20).for_each(|_| costs.back.measured(MEGABYTE, Duration::from_millis(1)));
+        // The next one is believed, and a single one beside others never is.
+        costs.back.measured(MEGABYTE, Duration::from_millis(1));
+        assert!(costs.back_is_worth(2, MEGABYTE, false, Some(1e-3)));
+        (0..3).for_each(|_| costs.back.measured(MEGABYTE, Duration::from_millis(1)));
+        costs.back.measured(MEGABYTE, Duration::from_secs(9));
         assert!(costs.back_is_worth(2, MEGABYTE, false, Some(1e-3)));
     }
 }

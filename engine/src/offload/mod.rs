@@ -43,7 +43,7 @@ pub struct OffloadReading {
     pub off: Option<&'static str>,
     /// Bytes in main memory.
     pub host_bytes: u64,
-    /// Bytes of main memory that may be taken: no more than was free beside the KV cache.
+    /// Bytes of main memory that may be taken: no more than half of what was free beside the KV cache.
     pub host_limit: u64,
     /// Conversations in main memory.
     pub host_conversations: u64,

@@ -10,7 +10,7 @@ use super::Size;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Offload {
-    /// Main memory for them, beside `memory` and no more than that leaves free; null: they are forgotten. Default `2GiB`.
+    /// Main memory for them, at most half of what `memory` leaves free; null: they are forgotten. Default `2GiB`.
     pub(in crate::config) host: Option<Size>,
     /// Files that hold them too, beyond main memory, the model's unloading and restarts. Default null: none are written.
     pub(in crate::config) disk: Option<OffloadDisk>,
