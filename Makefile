@@ -50,17 +50,18 @@ demo-eval: .runtime/libonnxruntime.so ## Measure the demo model and what a polic
 	cargo build --release --locked -p plimsoll-proxy
 	python3 engine/demo/eval/evaluate.py --serve target/release/plimsoll
 
-requirements: ## Lock the tests' Python packages anew (needs `uv`)
+requirements: .venv/.ready ## Lock the tests' Python and npm packages anew (needs `uv`)
 	for locked in tests/clients/requirements tests/setup/checkov tests/setup/genai tests/setup/onnxruntime-gpu \
 	    tests/setup/peers/litellm tests/setup/peers/headroom; do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    $$locked.in --output-file $$locked.txt; \
 	done
+	PATH="$$PWD/.venv/bin:$$PATH" npm update --prefix tests/clients/node --package-lock-only --ignore-scripts
 
-clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv
-	rm -rf .runtime .tools .venv
+clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv, node_modules
+	rm -rf .runtime .tools .venv tests/clients/node/node_modules
 
-setup: build-tools .runtime/libonnxruntime.so .venv/.ready .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/bin/varnishtest .tools/bin/iptables .tools/checkov/.ready
+setup: build-tools .runtime/libonnxruntime.so .venv/.ready tests/clients/node/node_modules/.package-lock.json .tools/bin/helm .tools/bin/promtool .tools/bin/prometheus .tools/bin/chromium .tools/bin/varnishtest .tools/bin/iptables .tools/checkov/.ready
 
 build-tools:
 	@tests/setup/build-tools.sh
@@ -70,6 +71,9 @@ build-tools:
 
 .venv/.ready: tests/setup/venv.sh tests/clients/requirements.txt
 	@tests/setup/venv.sh
+
+tests/clients/node/node_modules/.package-lock.json: tests/setup/node.sh tests/clients/node/package-lock.json .venv/.ready
+	@tests/setup/node.sh
 
 .tools/bin/helm: tests/setup/helm.sh tests/setup/helm.txt
 	@tests/setup/helm.sh

@@ -56,11 +56,11 @@ pub enum Refusal {
     Count(#[from] CountError),
 }
 
-/// A conversation that cannot be made to fit, in exact tokens.
+/// A conversation that cannot be made to fit, in exact tokens. Clients know an overflow by its first words.
 #[derive(Debug, Clone, Serialize, thiserror::Error)]
 #[error(
-    "the prompt has {prompt} tokens and may have {budget}: the window is {window} and {reserved} are reserved for \
-     the output; {unremovable} of them cannot be dropped"
+    "the prompt is too long: it has {prompt} tokens and may have {budget}; the window is {window} and {reserved} are \
+     reserved for the output; {unremovable} of them cannot be dropped"
 )]
 pub struct ContextLength {
     /// Tokens of the prompt as it reached the guard.

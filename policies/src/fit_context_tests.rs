@@ -59,8 +59,8 @@ fn what_cannot_fit_is_refused_with_exact_numbers() {
     assert_eq!((length.budget, length.window, length.reserved), (1000, 1100, 100));
     assert_eq!(length.report.rows[0].outcome, Outcome::Rejected);
     let want = format!(
-        "the prompt has {} tokens and may have 1000: the window is 1100 and 100 are reserved for the output; \
-         {unremovable} of them cannot be dropped",
+        "the prompt is too long: it has {} tokens and may have 1000; the window is 1100 and 100 are reserved for the \
+         output; {unremovable} of them cannot be dropped",
         length.prompt
     );
     assert_eq!(length.to_string(), want);

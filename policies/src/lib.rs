@@ -56,7 +56,9 @@ pub use conversation::{Conversation, Dropped, Message, ParseError, Role, ToolCal
 pub use limits::Limits;
 pub use presets::presets;
 pub use report::{Outcome, Report, Row};
-pub use summaries::{Ask, NoSummaries, Recorded, SUMMARY_HEADER, SpanKey, Summaries, Summariser};
+pub use summaries::{
+    Ask, NoSummaries, Recorded, SUMMARY_HEADER, SpanKey, Summaries, Summariser, body_of, with_header,
+};
 pub use tokens::{CountError, CountTokens, Tokens};
 
 #[cfg(test)]

@@ -154,13 +154,15 @@ pub(crate) fn is_summary(message: &Message) -> bool {
         && body_of(message.text()).is_some()
 }
 
-/// What a summary message says below its first line.
-pub(crate) fn body_of(text: &str) -> Option<&str> {
+/// What a summary message says below its first line; none where the text is no summary.
+#[must_use]
+pub fn body_of(text: &str) -> Option<&str> {
     text.strip_prefix(SUMMARY_HEADER)?.strip_prefix('\n')
 }
 
 /// The text of a summary message.
-pub(crate) fn with_header(body: &str) -> String {
+#[must_use]
+pub fn with_header(body: &str) -> String {
     format!("{SUMMARY_HEADER}\n{body}")
 }
 

@@ -27,6 +27,8 @@ pub enum Admitted {
     Save(Saving),
     /// Counted.
     Count(Counting),
+    /// Told in short.
+    Compact(Compacting),
     /// Answered from what is kept.
     Kept(Arc<Kept>, Caller, Wanted),
     /// To have a model there, or gone.
@@ -45,6 +47,7 @@ impl Admitted {
             Self::Send(sending) => Some(&mut sending.envelope),
             Self::Save(saving) => Some(&mut saving.envelope),
             Self::Count(counting) => Some(&mut counting.envelope),
+            Self::Compact(compacting) => Some(&mut compacting.envelope),
             Self::Kept(..) | Self::Load(_) | Self::Tell(..) | Self::Models(..) => None,
         }
     }
@@ -99,6 +102,16 @@ pub struct Counting {
     /// What the policy did.
     pub report: Option<Report>,
     /// The conversation as the policy leaves it.
+    pub conversation: Conversation,
+}
+
+/// A conversation that is asked for in short.
+pub struct Compacting {
+    /// The engine whose window it is for.
+    pub engine: Arc<Embedded>,
+    /// The request around its body.
+    pub envelope: Envelope,
+    /// The conversation as it came.
     pub conversation: Conversation,
 }
 
@@ -198,6 +211,10 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         Work::Count { engine, chat } => {
             let conversation = chat.conversation;
             return Ok(Admitted::Count(Counting { engine, envelope, report, conversation }));
+        }
+        Work::Compact { engine, chat } => {
+            let conversation = chat.conversation;
+            return Ok(Admitted::Compact(Compacting { engine, envelope, conversation }));
         }
         Work::Kept { wanted } => {
             let kept = envelope.live.kept.clone();

@@ -49,6 +49,8 @@ pub enum Api {
     Responses,
     /// `POST /v1/responses/input_tokens`
     ResponsesInputTokens,
+    /// `POST /v1/responses/compact`
+    ResponsesCompact,
     /// `GET /v1/models` and `GET /v1/models/{id}`
     Models,
     /// `GET /v1/context/artifacts/{id}`
@@ -79,6 +81,7 @@ impl Api {
             (&Method::POST, "/v1/messages/count_tokens") => Self::CountMessages,
             (&Method::POST, "/v1/responses") => Self::Responses,
             (&Method::POST, "/v1/responses/input_tokens") => Self::ResponsesInputTokens,
+            (&Method::POST, "/v1/responses/compact") => Self::ResponsesCompact,
             (&Method::GET, "/v1/models") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/models/") => Self::Models,
             (&Method::GET, path) if path.starts_with("/v1/context/artifacts/") => Self::Artifact,
@@ -107,6 +110,7 @@ impl Api {
             Self::CountMessages => Some("/v1/messages/count_tokens"),
             Self::Responses => Some("/v1/responses"),
             Self::ResponsesInputTokens => Some("/v1/responses/input_tokens"),
+            Self::ResponsesCompact => Some("/v1/responses/compact"),
             Self::Models => Some("/v1/models"),
             Self::Artifact => Some("/v1/context/artifacts/{id}"),
             Self::SaveCheckpoint | Self::Checkpoints => Some("/v1/context/checkpoints"),

@@ -11,8 +11,14 @@ MODEL = "llama3.2"
 TALK = [
     {"role": "system", "content": "Be brief \u2014 and kind."},
     {"role": "user", "content": "What is on the picture?", "images": [b"\x89PNG\r\n"]},
-    {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [{"function": {"name": "f", "arguments": {"n": 1.5}}}]},
+    {
+        "role": "assistant",
+        "content": "",
+        "thinking": "hm",
+        "tool_calls": [{"function": {"name": "f", "arguments": {"n": number}}} for number in (1.5, 2)],
+    },
     {"role": "tool", "tool_name": "f", "content": "7"},
+    {"role": "tool", "tool_name": "f", "content": "8"},
     {"role": "user", "content": "And now?"},
 ]
 
@@ -20,10 +26,25 @@ TALK = [
 def shown(answer):
     if hasattr(answer, "model_dump"):
         return answer.model_dump(mode="json")
-    return [part.model_dump(mode="json") for part in answer]
+    seen = []
+    try:
+        for part in answer:
+            seen.append(part.model_dump(mode="json"))
+    except ResponseError as error:
+        seen.append([error.status_code, error.error])
+    return seen
+
+
+def left(client):
+    """The rest of the stream never comes."""
+    parts = client.chat(MODEL, TALK, stream=True)
+    first = next(parts)
+    parts.close()
+    return first
 
 
 def calls(client):
+    """In the order in which the server has its answers."""
     options = {"num_ctx": 4096, "temperature": 0.5, "stop": ["a", "b"], "mirostat": 1}
     yield lambda: client.chat(MODEL, TALK, tools=[ORDER_TOOL], options=options, think="low", keep_alive="5m")
     yield lambda: client.chat(MODEL, TALK, stream=True, format="json", logprobs=True, top_logprobs=1)
@@ -39,8 +60,10 @@ def calls(client):
     yield lambda: client.pull(MODEL, stream=True)
     yield lambda: client.copy(MODEL, "mine")
     yield lambda: client.delete("mine")
-    yield lambda: client.chat("no-such-model", TALK)
+    for model in ("no-such-model", MODEL, MODEL, MODEL):
+        yield lambda model=model: client.chat(model, TALK)
     yield lambda: client.chat(MODEL, TALK, stream=True)
+    yield lambda: left(client)
 
 
 def check(client, _):

@@ -1,10 +1,9 @@
 //! Real SDKs, unmodified but for their base URL, against a sidecar that runs the demo model.
 
-use std::process::Command;
-
 use plimsoll_tests::Sidecar;
 
-use crate::tooling::{root, stdout, tool};
+use crate::tooling::{root, stdout};
+use crate::twice::interpreter;
 
 #[test]
 fn openai_chats() {
@@ -57,19 +56,31 @@ fn openai_gets_responses() {
 }
 
 #[test]
+fn langchain_chats_and_calls_by_both_of_openais_apis() {
+    run_script("langchain_chat.py");
+}
+
+#[test]
+fn the_ai_sdk_chats_and_calls_by_each_of_its_providers() {
+    run_script("node/embedded.mjs");
+}
+
+#[test]
+fn openai_has_a_conversation_compacted_and_goes_on() {
+    run_script("compaction.py");
+}
+
+#[test]
 fn anthropic_speaks_calls_counts_and_fails() {
     run_script("messages.py");
 }
 
 /// Runs a script of `tests/clients` against a sidecar of its own; its checks are the test.
 fn run_script(name: &str) {
-    let Some(python) = tool(".venv/bin/python") else { return };
-    let sidecar = Sidecar::start(&config());
     let script = root().join("tests/clients").join(name);
+    let Some(mut command) = interpreter(&script) else { return };
+    let sidecar = Sidecar::start(&config());
     let base_url = format!("{}/v1", sidecar.data_url);
-    let mut command = Command::new(python);
-    // Isolated from the caller's proxies and from bytecode in the tree.
-    command.env("NO_PROXY", "127.0.0.1").env("PYTHONDONTWRITEBYTECODE", "1");
     print!("{}", stdout(command.arg(script).args(["--base-url", &base_url])));
 }
 

@@ -1,14 +1,10 @@
-//! Ollama's dialect before an Ollama server, byte for byte, and what a policy does there; and on the embedded engine.
-
-use std::process::Command;
+//! Ollama's dialect before an Ollama server: what a policy does there; and on the embedded engine.
 
 use plimsoll_tests::http::open;
-use plimsoll_tests::mock::{Answer, Mock, Recorded};
+use plimsoll_tests::mock::{Answer, Mock};
 use plimsoll_tests::shared::demo;
 use plimsoll_tests::{Reply, Sidecar, post, post_with};
 use serde_json::{Value, json};
-
-use crate::tooling::{root, stdout, tool};
 
 fn sidecar(mock: &Mock, upstream: &str, route: &str) -> Sidecar {
     Sidecar::start(&format!(
@@ -38,67 +34,6 @@ const STREAM: &str = concat!(
     "{\"model\":\"m\",\"created_at\":\"2026-11-21T10:00:00Z\",\"message\":{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}}]},\"done\":false}\n",
     "{\"model\":\"m\",\"created_at\":\"2026-11-21T10:00:00Z\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":26,\"eval_count\":7}\n",
 );
-
-/// One answer for each call of the differential script, in its order.
-fn answers() -> Vec<Answer> {
-    let chat = r#"{"model":"m","created_at":"2026-11-21T10:00:00.5Z","message":{"role":"assistant","content":"Hi","images":null},"done":true,"done_reason":"stop","total_duration":5000000000,"prompt_eval_count":26}"#;
-    let text = r#"{"model":"m","created_at":"2026-11-21T10:00:00Z","response":"So","done":true,"context":[1,2,3,4]}"#;
-    let lines = "{\"model\":\"m\",\"response\":\"A\",\"done\":false}\n{\"model\":\"m\",\"response\":\"\",\"done\":true}\n";
-    let models = r#"{"models":[{"name":"m:latest","model":"m:latest","size":7,"digest":"d","details":{"family":"llama"}}]}"#;
-    vec![
-        Answer::json(chat),
-        Answer::text(NDJSON, STREAM),
-        Answer::json(text),
-        Answer::text(NDJSON, lines),
-        Answer::json(text),
-        Answer::json(r#"{"model":"m","response":"","done":true,"done_reason":"unload"}"#),
-        Answer::json(r#"{"model":"m","embeddings":[[0.1,-0.2],[1e-7,3]],"prompt_eval_count":2}"#),
-        Answer::json(r#"{"embedding":[0.1,0.2]}"#),
-        Answer::json(
-            r#"{"model_info":{"llama.context_length":131072},"capabilities":["completion","tools"]}"#,
-        ),
-        Answer::json(models),
-        Answer::json(models),
-        Answer::text(NDJSON, "{\"status\":\"pulling manifest\"}\n{\"status\":\"success\",\"total\":7}\n"),
-        Answer::json(""),
-        Answer::json(""),
-        Answer::json(r#"{"error":"model 'no-such-model' not found"}"#).status(404),
-        Answer::text(
-            NDJSON,
-            "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"He\"},\"done\":false}\n{\"error\":\"it broke\"}\n",
-        ),
-    ]
-}
-
-/// What the client printed, and what the server was sent.
-fn run_client(url: &str, mock: &Mock) -> Option<(String, Vec<Recorded>)> {
-    let mut command = Command::new(tool(".venv/bin/python")?);
-    command.env("NO_PROXY", "127.0.0.1").env("PYTHONDONTWRITEBYTECODE", "1");
-    let script = root().join("tests/clients/ollama_differential.py");
-    let printed = stdout(command.arg(script).args(["--base-url", &format!("{url}/v1")]));
-    Some((printed, mock.seen()))
-}
-
-#[test]
-fn the_client_and_the_server_see_what_they_see_without_us() {
-    let direct = Mock::start(answers());
-    let Some((printed, seen)) = run_client(&direct.url, &direct) else { return };
-    assert_eq!(seen.len(), answers().len());
-    for route in ["policy: plain", "policy: agent, mode: shadow", "policy: 'off', mode: 'off'"] {
-        let mock = Mock::start(answers());
-        let sidecar = sidecar(&mock, "dialect: ollama", route);
-        let (through, sent) = run_client(&sidecar.data_url, &mock).expect("it ran before");
-        assert_eq!(through, printed, "{route}");
-        for (sent, seen) in sent.iter().zip(&seen) {
-            assert_eq!((&sent.line, &sent.body), (&seen.line, &seen.body), "{route}");
-            let kept = |recorded: &Recorded| {
-                ["content-type", "accept", "user-agent"].map(|name| recorded.headers.get(name).cloned())
-            };
-            assert_eq!(kept(sent), kept(seen), "{route}");
-        }
-        assert_eq!(sent.len(), seen.len());
-    }
-}
 
 #[test]
 fn a_policy_changes_only_what_it_names() {

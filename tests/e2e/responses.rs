@@ -1,14 +1,10 @@
 //! The Responses API before an HTTP upstream: its bytes where no policy acts, edited items where one does, and untouched
 //! where the server knows more than the request says.
 
-use std::process::Command;
-
 use plimsoll_tests::mock::{Answer, Mock};
 use plimsoll_tests::shared::demo;
 use plimsoll_tests::{Reply, Sidecar, post, post_with};
 use serde_json::{Value, json};
-
-use crate::tooling::{root, stdout, tool};
 
 fn sidecar(mock: &Mock, route: &str) -> Sidecar {
     Sidecar::start(&format!(
@@ -190,67 +186,4 @@ fn who_forbids_truncation_gets_none() {
         (400, Some("context_length_exceeded"))
     );
     assert_eq!(refused.json()["error"]["param"], "input");
-}
-
-/// What a server of the API answers to the calls of `responses_upstream.py`.
-fn answers() -> Vec<Answer> {
-    let message = json!({
-        "id": "msg_1", "type": "message", "status": "completed", "role": "assistant",
-        "content": [{"type": "output_text", "text": "Hé 😀", "annotations": [], "logprobs": []}],
-    });
-    let usage = json!({
-        "input_tokens": 7, "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0}, "output_tokens": 2,
-        "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 9,
-    });
-    let response = |status: &str, output: Value, usage: &Value| {
-        json!({
-            "id": "resp_1", "object": "response", "created_at": 1, "status": status, "model": "gpt-5", "output": output,
-            "parallel_tool_calls": true, "tool_choice": "auto", "tools": [], "usage": usage, "new_field": {"a": 1.50},
-        })
-    };
-    let whole = response("completed", json!([message]), &usage);
-    let events = [
-        json!({"type": "response.created", "sequence_number": 0, "response": response("in_progress", json!([]), &Value::Null)}),
-        json!({"type": "response.output_item.added", "sequence_number": 1, "output_index": 0, "item": message}),
-        json!({"type": "response.new_kind", "sequence_number": 2}),
-        json!({"type": "response.output_text.delta", "sequence_number": 3, "output_index": 0, "content_index": 0, "item_id": "msg_1", "delta": "Hé 😀", "logprobs": []}),
-        json!({"type": "response.completed", "sequence_number": 4, "response": whole}),
-    ];
-    let stream: String = events
-        .iter()
-        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()))
-        .collect();
-    let error = r#"{"error":{"message":"slow down","type":"rate_limit_error","param":"input","code":"rate_limit_exceeded"}}"#;
-    vec![
-        Answer::json(&whole.to_string()),
-        Answer::text("text/event-stream; charset=utf-8", &stream),
-        Answer::json(&whole.to_string()),
-        Answer::json(r#"{"object":"response.input_tokens","input_tokens":11}"#),
-        Answer::json(&whole.to_string()),
-        Answer::json(error).status(429).header("x-ratelimit-remaining-requests", "0"),
-    ]
-}
-
-#[test]
-fn the_sdk_sees_no_difference() {
-    let Some(python) = tool(".venv/bin/python") else { return };
-    let run = |url: &str| {
-        let mut command = Command::new(&python);
-        command.env("NO_PROXY", "127.0.0.1").env("PYTHONDONTWRITEBYTECODE", "1");
-        let script = root().join("tests/clients/responses_upstream.py");
-        stdout(command.arg(script).args(["--base-url", &format!("{url}/v1")]))
-    };
-    let (direct, behind) = (Mock::start(answers()), Mock::start(answers()));
-    let front = sidecar(&behind, "policy: chat");
-    let told = run(&direct.url);
-    assert_eq!(run(&front.data_url), told);
-    assert!(told.contains("429 rate_limit_exceeded input 0") && told.contains("response.new_kind"), "{told}");
-    let seen = |mock: &Mock| -> Vec<_> {
-        mock.seen()
-            .into_iter()
-            .map(|seen| (seen.line, String::from_utf8_lossy(&seen.body).into_owned()))
-            .collect()
-    };
-    assert_eq!(seen(&behind), seen(&direct));
-    assert_eq!(seen(&direct).len(), 6);
 }

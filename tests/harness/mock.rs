@@ -37,9 +37,14 @@ impl Answer {
 
     /// An event stream; each piece is sent when it is put into the channel, the end when the channel closes.
     pub fn stream() -> (Self, mpsc::Sender<Bytes>) {
+        Self::open("text/event-stream")
+    }
+
+    /// As [`Answer::stream`], of any type of content.
+    pub fn open(content_type: &'static str) -> (Self, mpsc::Sender<Bytes>) {
         let (send, receive) = mpsc::channel(1);
         let pieces = ReceiverStream::new(receive).map(Ok::<_, std::convert::Infallible>);
-        (Self::with("text/event-stream", Body::from_stream(pieces)), send)
+        (Self::with(content_type, Body::from_stream(pieces)), send)
     }
 
     /// An event stream that is there at once: each of these JSON texts, then `[DONE]`.

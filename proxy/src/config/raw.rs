@@ -254,7 +254,8 @@ pub(super) struct Route {
     pub(super) mode: Mode,
     /// Whether a caller may skip the policy by `x-plimsoll-bypass: true`. Default false.
     pub(super) allow_bypass: bool,
-    /// A body that is not JSON: `reject` (400), or `pass` it on to an HTTP upstream. Default `reject`.
+    /// A body that is not JSON, or of a content coding that is not known or does not decode: `reject` (400, 415), or
+    /// `pass` it on to an HTTP upstream. Default `reject`.
     pub(super) on_unparsable: OnUnparsable,
     /// Whether an embedded engine answers whatever model id is asked for. Default false: 404.
     pub(super) any_model: bool,

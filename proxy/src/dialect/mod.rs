@@ -152,6 +152,13 @@ pub trait Original: Send + Sync {
         Vec::new()
     }
 
+    /// What is answered where the conversation is asked for in short: what cannot be said shorter, and a summary of all
+    /// else. Takes the summary, and the tokens of the conversation and of the summary; none where the dialect has no such
+    /// answer.
+    fn compacted(&self, _summary: &str, _tokens: Tokens, _written: Tokens) -> Option<Value> {
+        None
+    }
+
     /// What is answered where only the count is asked for: tokens as the policy would send them, and as they came.
     fn counted(&self, tokens: Tokens, before: Tokens) -> Value;
 }

@@ -1,6 +1,7 @@
 //! Runs an admitted call on the embedded engine, or forwards it to an HTTP upstream.
 
 pub(crate) mod ask;
+mod compact;
 mod count;
 mod embedded;
 pub(crate) mod headers;
@@ -53,6 +54,7 @@ pub async fn forward(mut admitted: Admitted) -> Result<Response<Body>, BoxError>
         Admitted::Send(sending) => upstream::forward(sending).await?,
         Admitted::Save(saving) => kept::save(saving).await?,
         Admitted::Count(counting) => count::answer(&counting)?,
+        Admitted::Compact(compacting) => compact::answer(compacting).await?,
         Admitted::Kept(kept, caller, wanted) => kept::answer(kept, caller, wanted).await?,
         Admitted::Load(loading) => load::answer(loading).await?,
         Admitted::Tell(live, asked) => inquiry::answer(live, asked).await?,

@@ -93,6 +93,13 @@ pub enum Work {
         /// The conversation.
         chat: Chat,
     },
+    /// A conversation in short.
+    Compact {
+        /// The engine whose window it is for.
+        engine: Arc<Embedded>,
+        /// The conversation.
+        chat: Chat,
+    },
     /// Something that is kept for the caller.
     Kept {
         /// What is wanted.

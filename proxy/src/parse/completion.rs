@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use plimsoll_engine::Sampling;
+use plimsoll_policies::ParseError;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{OptionError, Options};
+use super::{CallError, OptionError, Options};
 
 /// One prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +36,15 @@ pub(super) fn model(body: &[u8]) -> Option<String> {
     serde_json::from_str(fields.get("model")?.get()).ok()
 }
 
+/// Whether bytes are JSON, of whatever form.
+pub(super) fn check_json(body: &[u8]) -> Result<(), ParseError> {
+    let text = std::str::from_utf8(body).map_err(ParseError::not_utf8)?;
+    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| ParseError::from_json(&error))
+}
+
 /// Reads a completion request.
-pub(super) fn read(body: &[u8], sampling: &Sampling) -> Result<(Prompt, Options), OptionError> {
+pub(super) fn read(body: &[u8], sampling: &Sampling) -> Result<(Prompt, Options), CallError> {
+    check_json(body)?;
     let fields: Fields = serde_json::from_slice(body)
         .map_err(|error| OptionError::new("body", format!("the body is not a JSON object: {error}")))?;
     let options = Options::read(fields.iter().map(|(name, raw)| (name.as_str(), raw.get())), sampling)?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use crate::body::{BodyError, Payload, full, read_body};
+use crate::body::{Payload, Unread, full, read_body};
 use crate::config::{Mode, OnUnparsable};
 use crate::cut::cut;
 use crate::dialect::{DialectError, Instead, Original};
@@ -59,9 +59,13 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
         | Api::Messages
         | Api::CountMessages
         | Api::Responses
-        | Api::ResponsesInputTokens => {
+        | Api::ResponsesInputTokens
+        | Api::ResponsesCompact => {
             request.record.record().dialect = Some(request.dialect.as_str());
-            let payload = body(&mut request).await?;
+            let payload = match body(&mut request).await {
+                Ok(payload) => payload,
+                Err(unread) => return undecodable(request, unread),
+            };
             if request.api == Api::Completions {
                 completion(request, payload)
             } else {
@@ -73,7 +77,7 @@ pub async fn parse(mut request: Identified) -> Result<Call, CallError> {
 }
 
 /// The whole body, decoded.
-async fn body(request: &mut Identified) -> Result<Payload, BodyError> {
+async fn body(request: &mut Identified) -> Result<Payload, Unread> {
     let body = std::mem::replace(&mut request.body, full(""));
     let limit = usize::try_from(request.live.limits.body).unwrap_or(usize::MAX);
     read_body(&request.head.headers, body, limit).await
@@ -81,7 +85,13 @@ async fn body(request: &mut Identified) -> Result<Payload, BodyError> {
 
 /// Inquiries are an upstream's to answer, or told of an engine.
 async fn ask(mut request: Identified, inquiry: Inquiry) -> Result<Call, CallError> {
-    let payload = if inquiry.has_body() { Some(body(&mut request).await?) } else { None };
+    let mut payload = None;
+    if inquiry.has_body() {
+        payload = match body(&mut request).await {
+            Ok(payload) => Some(payload),
+            Err(unread) => return undecodable(request, unread),
+        };
+    }
     if let Some(payload) = payload.as_ref().filter(|_| inquiry == Inquiry::Tokenize)
         && inquiry::has_messages(&payload.decoded)?
     {
@@ -120,7 +130,9 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
     });
     let model = chat::model(&conversation);
     let route = choose(&request, model.as_deref())?;
-    let mode = mode(&request.head, &route);
+    // Who asks for a conversation in short asks for all of it.
+    let compacts = request.api == Api::ResponsesCompact;
+    let mode = if compacts { Mode::Off } else { mode(&request.head, &route) };
     let (mut how, mut edits, mut ungoverned) = (None, Vec::new(), None);
     let saves = request.api == Api::SaveCheckpoint;
     let chat = Chat { payload, conversation, model };
@@ -141,7 +153,7 @@ async fn chat(mut request: Identified, mut payload: Payload) -> Result<Call, Cal
                 Some(original) => original.instead(engine)?,
                 None => None,
             };
-            if instead.is_some() && resumed.is_some() {
+            if (instead.is_some() || compacts) && resumed.is_some() {
                 return Err(CallError::ResumesNothing);
             }
             let run = match instead {
@@ -195,6 +207,7 @@ fn run(api: Api, engine: &Arc<Embedded>, chat: Chat) -> Result<Work, CallError> 
     Ok(match api {
         Api::SaveCheckpoint => Work::Save { engine: Some(engine), chat },
         api if api.counts() => Work::Count { engine, chat },
+        Api::ResponsesCompact => Work::Compact { engine, chat },
         _ => Work::Generate { engine, input: Input::Chat(chat), options },
     })
 }
@@ -244,6 +257,19 @@ fn unparsable(request: Identified, payload: Payload, error: DialectError) -> Res
     }
 }
 
+/// A body that cannot be decoded: one whose coding is not understood may be its upstream's to judge, too.
+fn undecodable(request: Identified, Unread { error, body }: Unread) -> Result<Call, CallError> {
+    let (Some(body), Ok(route)) = (body, choose(&request, None)) else { return Err(error.into()) };
+    let plain = request.api != Api::SaveCheckpoint && !request.head.headers.contains_key(RESUME);
+    match &route.upstream.kind {
+        Kind::Http(upstream) if plain && route.on_unparsable == OnUnparsable::Pass => {
+            let work = Work::Send { upstream: upstream.clone(), outgoing: Outgoing::Raw(body) };
+            Ok(call(request, route, Mode::Off, work))
+        }
+        _ => Err(error.into()),
+    }
+}
+
 /// OpenAI's form is told as it always was.
 fn told(error: DialectError) -> CallError {
     match error {
@@ -258,6 +284,9 @@ fn completion(request: Identified, payload: Payload) -> Result<Call, CallError> 
     let mode = mode(&request.head, &route);
     let work = match &route.upstream.kind {
         Kind::Http(upstream) => {
+            if route.on_unparsable == OnUnparsable::Reject {
+                completion::check_json(&payload.decoded)?;
+            }
             Work::Send { upstream: upstream.clone(), outgoing: Outgoing::Raw(full(payload.original)) }
         }
         Kind::Engine(engine) => {

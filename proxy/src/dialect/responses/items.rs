@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use plimsoll_policies::json::{Span, elements, encode};
 
+use super::compaction;
 use super::parts::{self, Side};
 use crate::dialect::raw::{Object, Raw};
 
@@ -108,7 +109,13 @@ impl Messages {
             return self.push(body[span].to_owned(), origin);
         };
         let kind = kind_of(&object);
-        self.kinds.push(kind.clone());
+        let summary = (kind == compaction::KIND).then(|| compaction::read(&object)).flatten();
+        // A summary of ours is a message like another.
+        self.kinds.push(if summary.is_some() { "message".to_owned() } else { kind.clone() });
+        if let Some(summary) = summary {
+            let json = format!(r#"{{"role":"user","content":{}}}"#, encode(&summary));
+            return self.push(json, Origin::Items(vec![Item { index, span, kind: Kind::Opaque }]));
+        }
         match kind.as_str() {
             "message" => self.message(&object, index, span),
             "reasoning" => self.reasoning(body, &object, index, span),

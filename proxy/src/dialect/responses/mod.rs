@@ -1,4 +1,4 @@
-//! OpenAI's Responses API, stateless: `POST /v1/responses` and `POST /v1/responses/input_tokens`.
+//! OpenAI's Responses API, stateless: `POST /v1/responses`, and `input_tokens` and `compact` below it.
 //!
 //! Items become messages of a chat request, and what a policy does to those is written back into the items: what is
 //! known by name alone (encrypted reasoning, calls of hosted tools, compactions) is carried along byte for byte. Requests
@@ -13,6 +13,7 @@ mod place;
 mod output;
 mod reply;
 mod answers;
+mod compaction;
 
 use std::sync::Arc;
 
@@ -94,6 +95,10 @@ impl Original for Responses {
     fn forbids_cuts(&self) -> Option<&'static str> {
         let truncation = Object::of(&self.body)?.raw("truncation")?;
         (truncation == "\"disabled\"").then_some("truncation")
+    }
+
+    fn compacted(&self, summary: &str, tokens: Tokens, written: Tokens) -> Option<Value> {
+        Some(compaction::answer(self, summary, tokens, written))
     }
 
     fn counted(&self, tokens: Tokens, _before: Tokens) -> Value {

@@ -2,6 +2,7 @@
 
 use plimsoll_policies::json::{Span, elements};
 
+use super::compaction;
 use super::items::{Messages, Origin};
 use super::tools;
 use crate::cut::cut;
@@ -186,6 +187,7 @@ fn item_of_others(body: &str, object: &Object<'_>, kinds: &[String]) -> Option<O
         "item_reference" => {
             "items are not stored here: send the item itself, as clients do where `store` is false".to_owned()
         }
+        compaction::KIND => "only compactions that this server made can be read here".to_owned(),
         _ => format!("items of type `{}` are not served by the embedded engine", cut(kind)),
     };
     Some(OptionError::new(&name, format!("`{name}`: {what}")))
