@@ -19,6 +19,7 @@
 //!     onnxruntime: ".runtime/libonnxruntime.so".into(),
 //!     queue: 64,
 //!     keep_alive: KeepAlive::Always,
+//!     kv_dtype: KvDtype::Auto,
 //! })?;
 //! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?.ids();
 //! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
@@ -61,14 +62,16 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
-pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
-pub use error::{AdmitError, GenerateError, LoadError};
+pub use config::{
+    ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, KvDtype, MemoryLimit, ModelPaths,
+};
+pub use error::{AdmitError, GenerateError, LoadError, NoShift};
 pub use forecast::{Demand, Forecast, SharedPrefix};
 pub use grammar::{Bounds, Choice, Format, Function, Grammar, GrammarError, Tools};
 pub use logprobs::Logprobs;
 pub use memory::{Attribution, COMPONENTS, LeakReport, LeakState, MemoryReading, Permit};
 pub use model::{Element, Layout, Model};
-pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
+pub use request::{Event, Finish, Generate, Generation, Sampling, Shift, Usage};
 pub use worker::{Batch, SharingReading, SlotReading, Tag};
 
 use grammar::Grammars;
@@ -145,6 +148,15 @@ impl Engine {
         count: u32,
     ) -> Result<Vec<Permit>, AdmitError> {
         self.0.budget.reserve_all(Ask::new(tokens, prompt.clone()).times(count)).await
+    }
+
+    /// Whether answers can go on past their window, by [`Generate::shift`]: tried with the model's own keys when it was
+    /// loaded.
+    ///
+    /// # Errors
+    /// They cannot, and why.
+    pub fn shifts(&self) -> Result<(), NoShift> {
+        self.0.shifts.clone()
     }
 
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
@@ -271,6 +283,9 @@ impl Engine {
         let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         if length > permit.tokens() {
             return Err(GenerateError::PermitTooSmall { prompt: length, reserved: permit.tokens() });
+        }
+        if request.shift.is_some() {
+            self.shifts()?;
         }
         match prompt.iter().find(|&&token| token >= vocab) {
             Some(&token) => Err(GenerateError::UnknownToken { token, vocab }),

@@ -9,7 +9,7 @@ use super::{Facts, Order, Tag};
 use crate::cache::SlotId;
 use crate::error::GenerateError;
 use crate::memory::Permit;
-use crate::request::{Event, Generate, Usage};
+use crate::request::{Event, Generate, Shift, Usage};
 use crate::sample::{Choice, Sampler};
 
 /// A request that runs.
@@ -23,6 +23,8 @@ pub(super) struct Job {
     pub(super) sampler: Sampler,
     /// Tokens to make at most.
     pub(super) limit: u32,
+    /// How it goes on where its window is full; none where it ends before.
+    pub(super) shift: Option<Shift>,
     /// Tokens made.
     made: u32,
     cached: u32,
@@ -59,6 +61,7 @@ impl Job {
     pub(super) fn new(order: Order, (slot, cached): (SlotId, usize), facts: &Facts, seed: u64) -> Self {
         let Order { id, request, permit, events, tag, ahead, asked } = order;
         let room = permit.tokens().saturating_sub(count(request.prompt.len()));
+        let shift = request.shift.filter(|_| request.max_tokens > room);
         let mut stops = request.stop_tokens.clone();
         if !request.ignore_eos {
             stops.extend(&facts.eos);
@@ -68,7 +71,8 @@ impl Job {
             slot,
             next: None,
             sampler: Sampler::new(&request, &stops, seed),
-            limit: request.max_tokens.min(room),
+            limit: if shift.is_some() { request.max_tokens } else { request.max_tokens.min(room) },
+            shift,
             made: 0,
             cached: count(cached),
             asked,

@@ -6,6 +6,7 @@
 mod kept;
 mod http;
 mod listen;
+mod shift;
 
 use std::collections::BTreeMap;
 
@@ -15,13 +16,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::choices::{
-    Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol,
+    Affinity, Dialect, GenAiNames, HttpVersions, KvDtype, LogFormat, Mode, OnUnparsable, OtlpProtocol,
 };
 use super::scalar::{Lifetime, Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
 pub(super) use http::{Ejection, HealthCheck, Retries, Timeouts};
 pub(super) use kept::{Artifacts, Checkpoints};
 pub(super) use listen::{Cors, Listen};
+pub(super) use shift::ContextShift;
 
 /// Plimsoll's configuration: listeners, upstreams, routes and policies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -168,6 +170,10 @@ pub(super) struct Engine {
     pub(super) memory: SizeOrShare,
     /// Window in tokens, or `auto`: the model's own limit as far as memory allows. Default `auto`.
     pub(super) context: TokensOrAuto,
+    /// Numbers of the KV cache: `auto` (as the model's graph has them), `fp32` or `fp16`, which takes half the memory. A
+    /// graph with 32 bits is changed in memory: its attention runs in 16, more slowly on a CPU, the rest as before. Where it
+    /// cannot be, the model is refused with the reason. Default `auto`.
+    pub(super) kv_dtype: KvDtype,
     /// Conversations whose KV is kept at once. Default 8.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) slots: u32,
@@ -183,6 +189,11 @@ pub(super) struct Engine {
     /// Folder of saved conversations, made when the first is saved. Default null: none can be saved.
     #[schemars(example = &"checkpoints")]
     pub(super) checkpoints: Option<String>,
+    /// Lets answers go on when their window is full. What stays was computed with the dropped tokens in view: the answer
+    /// is another one than the model would give without them. A model whose keys cannot be turned to other positions is
+    /// refused with the reason. Requests may ask for it or not by themselves, as Ollama's (`shift`, `options.num_keep`) and
+    /// llama.cpp's (`n_keep`) do. Default null: an answer ends there with `length`.
+    pub(super) context_shift: Option<ContextShift>,
 }
 
 impl Default for Engine {
@@ -193,11 +204,13 @@ impl Default for Engine {
             device: "auto".to_owned(),
             memory: SizeOrShare("auto".into()),
             context: TokensOrAuto("auto".into()),
+            kv_dtype: KvDtype::Auto,
             slots: 8,
             threads: None,
             queue: 256,
             keep_alive: "5m".into(),
             checkpoints: None,
+            context_shift: None,
         }
     }
 }

@@ -70,11 +70,13 @@ fn defaults_are_those_of_the_design() {
           device: auto
           memory: auto
           context: auto
+          kv_dtype: auto
           slots: 8
           threads: ~
           queue: 256
           keep_alive: 5m
           checkpoints: ~
+          context_shift: ~
     routes:
       - name: r
         upstream: a

@@ -167,7 +167,8 @@ impl ChatSpan {
     /// The engine began: of the prompt's tokens `reused` are in its KV cache, `computed` are being computed.
     pub fn prefill(&mut self, reused: u64, computed: u64) {
         self.facts.cached_tokens = Some(reused);
-        self.facts.kv = Some(KvFacts { reused_tokens: reused, computed_tokens: computed, bytes: 0 });
+        self.facts.kv =
+            Some(KvFacts { reused_tokens: reused, computed_tokens: computed, dropped_tokens: 0, bytes: 0 });
         let mut phase = self.live.child(span::PREFILL, SpanKind::Internal);
         phase.set(|| [count(attr::KV_REUSED, reused), count(attr::KV_COMPUTED, computed)]);
         self.phase = Some(phase);
@@ -268,12 +269,15 @@ fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> impl Iterator<Ite
     .chain(facts.memory.iter().flat_map(memory_attributes))
 }
 
-fn kv_attributes(kv: &KvFacts) -> [KeyValue; 3] {
+fn kv_attributes(kv: &KvFacts) -> impl Iterator<Item = KeyValue> + use<> {
+    let dropped = Some(kv.dropped_tokens).filter(|tokens| *tokens > 0);
     [
         count(attr::KV_REUSED, kv.reused_tokens),
         count(attr::KV_COMPUTED, kv.computed_tokens),
         count(attr::KV_BYTES, kv.bytes),
     ]
+    .into_iter()
+    .chain(dropped.map(|tokens| count(attr::KV_DROPPED, tokens)))
 }
 
 fn memory_attributes(memory: &MemoryFacts) -> impl Iterator<Item = KeyValue> {

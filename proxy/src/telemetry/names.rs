@@ -107,6 +107,7 @@ pub(super) mod attr {
     pub(crate) const KV_PREDICTED: &str = "plimsoll.kv.predicted_tokens";
     pub(crate) const KV_REUSED: &str = "plimsoll.kv.reused_tokens";
     pub(crate) const KV_COMPUTED: &str = "plimsoll.kv.computed_tokens";
+    pub(crate) const KV_DROPPED: &str = "plimsoll.kv.dropped_tokens";
     pub(crate) const KV_BYTES: &str = "plimsoll.kv.bytes";
     pub(crate) const VRAM_BEFORE: &str = "plimsoll.vram.before";
     pub(crate) const VRAM_AFTER: &str = "plimsoll.vram.after";
