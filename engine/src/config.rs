@@ -28,6 +28,21 @@ pub struct EngineConfig {
     pub keep_alive: KeepAlive,
     /// Where idle conversations go when their slot or memory is needed.
     pub offload: Offload,
+    /// Type of the KV cache's numbers.
+    pub kv_dtype: KvDtype,
+}
+
+/// Type of the KV cache's numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KvDtype {
+    /// As the graph has them.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits: half the memory of 32. A graph that has 32 is changed when it is loaded, where its attention can be: it
+    /// runs in 16 bits then, and everything else as before.
+    F16,
 }
 
 /// How long an idle model stays loaded. Unloaded, it holds no weights and no conversations; the next request loads it

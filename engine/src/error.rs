@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::model::Element;
 use crate::text::TextError;
 
 /// A model could not be loaded.
@@ -181,6 +182,44 @@ pub enum AdmitError {
     Unloaded,
 }
 
+/// Why a model's context cannot be shifted: its answers end where the window is full.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NoShift {
+    /// Not all that it holds are keys and values of single tokens.
+    #[error("some layers keep a state or a window, which holds for all tokens so far")]
+    States,
+    /// Keys are integers or 8-bit numbers.
+    #[error("its keys are quantised ({kv_type}): turning them would round them once more")]
+    Quantised {
+        /// Their type.
+        kv_type: Element,
+    },
+    /// Two sets of rotary frequencies, by the length of the context.
+    #[error("its rotary tables change with the length of the context (longrope)")]
+    LongRope,
+    /// Rotary frequencies that follow the length of the context.
+    #[error("its rotary frequencies change with the length of the context (dynamic NTK)")]
+    Dynamic,
+    /// Positions may be learned, or shown in a way that is not known.
+    #[error("it is not known how its keys hold their positions: {what}")]
+    Unknown {
+        /// What is not known.
+        what: String,
+    },
+    /// Keys that were turned back were not those of the earlier position, when it was tried.
+    #[error("its keys hold their positions in another way than it says: `{cache}` was tried")]
+    Unproven {
+        /// The cache, by the graph's name for it.
+        cache: String,
+    },
+    /// There is no room to try it in, nor to shift.
+    #[error("a window of {context} tokens is too small")]
+    Small {
+        /// Tokens of the window.
+        context: u32,
+    },
+}
+
 /// A generation ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GenerateError {
@@ -203,6 +242,9 @@ pub enum GenerateError {
         /// Tokens reserved.
         reserved: u32,
     },
+    /// It was to go on past the window.
+    #[error("the context of this model cannot be shifted: {0}")]
+    NoShift(#[from] NoShift),
     /// The model was unloaded while nobody needed it, and cannot be loaded again.
     #[error("the model cannot be loaded again: {0}")]
     Load(String),

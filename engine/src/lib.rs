@@ -20,6 +20,7 @@
 //!     queue: 64,
 //!     keep_alive: KeepAlive::Always,
 //!     offload: Offload { host: 2 << 30, disk: None },
+//!     kv_dtype: KvDtype::Auto,
 //! })?;
 //! let prompt = engine.text().encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")?.ids();
 //! let permit = engine.reserve(prompt.len() as u32 + 100).await?;
@@ -63,8 +64,10 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub use checkpoint::{CheckpointError, CheckpointInfo, Restored};
-pub use config::{ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, MemoryLimit, ModelPaths};
-pub use error::{AdmitError, GenerateError, LoadError};
+pub use config::{
+    ContextLimit, Device, DeviceInfo, EngineConfig, KeepAlive, KvDtype, MemoryLimit, ModelPaths,
+};
+pub use error::{AdmitError, GenerateError, LoadError, NoShift};
 pub use forecast::{Demand, Forecast, SharedPrefix};
 pub use grammar::{Bounds, Choice, Format, Function, Grammar, GrammarError, Tools};
 pub use logprobs::Logprobs;
@@ -73,7 +76,7 @@ pub use model::{Element, Layout, Model};
 pub use offload::{
     Offload, OffloadCounts, OffloadDisk, OffloadMove, OffloadReading, OffloadStep, OffloadedReading,
 };
-pub use request::{Event, Finish, Generate, Generation, Sampling, Usage};
+pub use request::{Event, Finish, Generate, Generation, Sampling, Shift, Usage};
 pub use worker::{Batch, SharingReading, SlotReading, Tag};
 
 use grammar::Grammars;
@@ -154,6 +157,15 @@ impl Engine {
     ) -> Result<Vec<Permit>, AdmitError> {
         self.fetch(prompt).await;
         self.0.budget.reserve_all(Ask::new(tokens, prompt.clone()).times(count)).await
+    }
+
+    /// Whether answers can go on past their window, by [`Generate::shift`]: tried with the model's own keys when it was
+    /// loaded.
+    ///
+    /// # Errors
+    /// They cannot, and why.
+    pub fn shifts(&self) -> Result<(), NoShift> {
+        self.0.shifts.clone()
     }
 
     /// Starts a request. The permit is given back when it ends. Events wait for their reader, at most one for each
@@ -280,6 +292,9 @@ impl Engine {
         let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         if length > permit.tokens() {
             return Err(GenerateError::PermitTooSmall { prompt: length, reserved: permit.tokens() });
+        }
+        if request.shift.is_some() {
+            self.shifts()?;
         }
         match prompt.iter().find(|&&token| token >= vocab) {
             Some(&token) => Err(GenerateError::UnknownToken { token, vocab }),

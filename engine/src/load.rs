@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 
 use crate::cache::{Chains, device};
 use crate::config::{Device, DeviceInfo, EngineConfig};
-use crate::error::LoadError;
+use crate::error::{LoadError, NoShift};
 use crate::forecast::{self, Asked};
 use crate::grammar::Grammars;
 use crate::memory::{self, Budget, Holdings, Ledger, Limits, Meter};
 use crate::model::{self, Element, Layout, Model};
 use crate::offload;
-use crate::session::{Loaded, Plan, Session};
+use crate::session::{self, Loaded, Plan, Session};
 use crate::text::Text;
 use crate::worker::{Board, Command, Current, Facts, Life, Worker};
 
@@ -37,6 +37,8 @@ pub(crate) struct Running {
     pub(crate) board: Arc<Board>,
     pub(crate) chains: Chains,
     pub(crate) current: Arc<Current>,
+    /// Whether its context can be shifted.
+    pub(crate) shifts: Result<(), NoShift>,
     pub(crate) commands: mpsc::Sender<Command>,
     /// Held by who asks the worker for something other than an answer.
     pub(crate) asking: Mutex<()>,
@@ -133,10 +135,11 @@ struct Ready {
     current: Arc<Current>,
     identity: Arc<OnceLock<[u8; 32]>>,
     offload: offload::Kept,
+    shifts: Result<(), NoShift>,
 }
 
 fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, LoadError> {
-    let model = Model::read(candidate.folder)?;
+    let model = Model::read(candidate.folder)?.with_kv(config.kv_dtype)?;
     if candidate.cuda.is_some() && model.layout != Layout::SharedBuffer {
         return Err(LoadError::Unsupported {
             path: model.file,
@@ -145,7 +148,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
             instead: model::CPU_ONLY,
         });
     }
-    if candidate.cuda.is_some() && model.kv_type == Element::F32 {
+    if candidate.cuda.is_some() && (model.kv_type == Element::F32 || model.halved) {
         return Err(LoadError::Unsupported {
             path: model.file,
             reason: "its KV cache is fp32, and GroupQueryAttention on CUDA takes fp16".to_owned(),
@@ -179,6 +182,7 @@ fn start(config: &EngineConfig, candidate: &Candidate<'_>) -> Result<Running, Lo
         board: ready.board,
         chains: ready.chains,
         current: ready.current,
+        shifts: ready.shifts,
         commands,
         asking: Mutex::default(),
         identity: ready.identity,
@@ -211,7 +215,8 @@ fn prepare(
         upfront: cuda.is_some(),
     };
     let limits = forecast::limits(model, &asked, free)?;
-    let (session, holdings) = loaded.session(model, config.slots, limits.context)?;
+    let (mut session, holdings) = loaded.session(model, config.slots, limits.context)?;
+    let shifts = session::proven(&mut *session, model, limits.context);
     let per_token = model.kv_bytes_per_token;
     let budget = Budget::new(limits.bytes, per_token, limits.context, config.slots, config.queue);
     let ledger = ledger.or_else(|| Ledger::of(cuda, holdings.known())).unwrap_or_default();
@@ -231,7 +236,7 @@ fn prepare(
         worker = worker.keeping(store);
     }
     let (chains, current) = (worker.chains(), worker.current());
-    Ok((worker, Ready { limits, budget, meter, board, chains, current, identity, offload }))
+    Ok((worker, Ready { limits, budget, meter, board, chains, current, identity, offload, shifts }))
 }
 
 /// Loads the very same model with the same memory another time.

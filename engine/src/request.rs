@@ -39,6 +39,18 @@ pub struct Generate {
     /// How long a token may wait to be told with those that follow, but for the first one: a reader that wakes for each
     /// takes time from those who compute them. Where tokens come slower each is told at once.
     pub pace: Duration,
+    /// Goes on where the permit's tokens are used up, and `max_tokens` are not; `None`: the answer ends there. See
+    /// [`Engine::shifts`](crate::Engine::shifts).
+    pub shift: Option<Shift>,
+}
+
+/// How an answer goes on when its window is full: half of the tokens behind the first `keep` are dropped, and the others
+/// move up. That is not what the model would have computed without the dropped tokens: what stays was computed with
+/// them in view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shift {
+    /// Tokens from the first one on that stay; all but a few of the window at most.
+    pub keep: u32,
 }
 
 /// How a token is chosen from the logits. Applied in this order: repetition, frequency and presence penalty, bias,
@@ -111,6 +123,11 @@ pub enum Event {
     Logprobs(Logprobs),
     /// The next token of the answer. A token that ends the answer is not told.
     Token(u32),
+    /// The window was full: so many of the tokens held so far are gone.
+    Shifted {
+        /// Tokens.
+        dropped: u32,
+    },
     /// The end; nothing follows.
     Done {
         /// Why.

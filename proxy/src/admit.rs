@@ -1,11 +1,12 @@
 //! Reserves device memory for a call's prompt and answer: a permit, a wait, or a refusal with exact figures.
 
 mod bounds;
+mod shift;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_engine::{AdmitError, Grammar, GrammarError, Permit};
+use plimsoll_engine::{AdmitError, Grammar, GrammarError, NoShift, Permit, Shift};
 use plimsoll_policies::{Conversation, CountError, Report};
 use thiserror::Error;
 
@@ -75,6 +76,8 @@ pub struct Run {
     pub resident: u32,
     /// The messages, of a chat.
     pub chat: Option<Conversation>,
+    /// How the answer goes on where it outgrows the window; none where it ends there, or never gets so far.
+    pub shift: Option<Shift>,
     /// What the answer must be.
     pub grammar: Option<Grammar>,
     /// Memory for the prompt and an answer, for each choice that is asked for.
@@ -149,6 +152,9 @@ pub enum NotAdmitted {
     /// A function that is not offered must be called.
     #[error("`tool_choice`: `{0}` is not one of `tools`")]
     UnknownTool(String),
+    /// The answer is to go on past the window.
+    #[error("`shift`: the context of this model cannot be shifted: {0}; leave it out")]
+    NoShift(NoShift),
     /// There is nothing to call.
     #[error("`tool_choice`: a call needs `tools`")]
     NoTools,
@@ -235,7 +241,10 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         }
     };
     let context = context(&engine, &envelope);
-    let max_tokens = room(&engine, context, &prompt, (asked(&input, &options), options.n))?;
+    let shift = shift::wanted(&engine, &options, prompt.len())?;
+    // Where answers outgrow the window the policy's lower limit is the prompt's matter alone.
+    let limit = if shift.is_some() { options.max_tokens } else { asked(&input, &options) };
+    let Room { max_tokens, tokens, shift } = room(&engine, context, &prompt, (limit, options.n), shift)?;
     let resident = engine.engine.resident_prefix(&prompt);
     let chat = match input {
         Input::Chat(chat) => Some(chat.conversation),
@@ -246,7 +255,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
     let grammar = bounds::grammar(&engine, bounds, wait).await?;
     let tools = bounds::offered(chat.as_ref()).into_iter().map(|function| function.name).collect();
     let span = envelope.record.wait();
-    let permits = reserve(&engine, &prompt, (max_tokens, options.n), wait).await?;
+    let permits = reserve(&engine, &prompt, (tokens, options.n), wait).await?;
     drop(span);
     Ok(Admitted::Run(Run {
         engine,
@@ -259,6 +268,7 @@ async fn run(governed: Governed) -> Result<Admitted, NotAdmitted> {
         max_tokens,
         resident,
         chat,
+        shift,
         grammar,
         permits,
     }))
@@ -288,17 +298,28 @@ fn asked(input: &Input, options: &Options) -> Option<u32> {
     options.max_tokens.map(|asked| lowered.map_or(asked, |lowered| lowered.min(asked)))
 }
 
+/// What an answer has to itself.
+struct Room {
+    /// Tokens of it at most.
+    max_tokens: u32,
+    /// Tokens of prompt and answer that are held at the same time, at most.
+    tokens: u32,
+    /// How it goes on where that is less than both.
+    shift: Option<Shift>,
+}
+
 /// How long an answer may be in a context: what was asked, or whatever the window leaves, and the memory, to so many of
-/// them.
+/// them; more where it may go on past the window.
 fn room(
     engine: &Embedded,
     context: u32,
     prompt: &[u32],
     (asked, count): (Option<u32>, u32),
-) -> Result<u32, NotAdmitted> {
+    shift: Option<Shift>,
+) -> Result<Room, NotAdmitted> {
     let used = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
     let left = context.saturating_sub(used);
-    if left == 0 || asked.is_some_and(|asked| asked > left) {
+    if left == 0 || asked.is_some_and(|asked| asked > left && shift.is_none()) {
         let output = asked.unwrap_or(1) as usize;
         return Err(NotAdmitted::TooLong { prompt: prompt.len(), output, context });
     }
@@ -309,17 +330,25 @@ fn room(
         .1
         .checked_div(all)
         .map_or(context, |each| u32::try_from(each).unwrap_or(u32::MAX));
-    Ok(asked.unwrap_or_else(|| left.min(each.saturating_sub(used)).max(1)))
+    let window = used + left.min(each.saturating_sub(used)).max(1);
+    let max_tokens = match shift {
+        Some(_) => shift::longest(asked, window),
+        None => asked.unwrap_or(window - used),
+    };
+    let tokens = used.saturating_add(max_tokens);
+    if shift.is_none() || tokens <= window {
+        return Ok(Room { max_tokens, tokens, shift: None });
+    }
+    Ok(Room { max_tokens, tokens: window, shift })
 }
 
 /// All choices run together or not at all.
 async fn reserve(
     engine: &Embedded,
     prompt: &Arc<[u32]>,
-    (max_tokens, count): (u32, u32),
+    (tokens, count): (u32, u32),
     wait: Duration,
 ) -> Result<Vec<Permit>, NotAdmitted> {
-    let tokens = u32::try_from(prompt.len()).map_or(u32::MAX, |prompt| prompt.saturating_add(max_tokens));
     match tokio::time::timeout(wait, engine.engine.reserve_all(prompt, tokens, count)).await {
         Ok(reserved) => Ok(reserved?),
         Err(_) => Err(NotAdmitted::Waited(wait)),

@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_engine::text::{Certificate, Text, TextError};
 use plimsoll_engine::{
-    Batch, ContextLimit, Device, Engine, EngineConfig, LoadError, MemoryLimit, ModelPaths, OffloadMove,
+    Batch, ContextLimit, Device, Engine, EngineConfig, KvDtype, LoadError, MemoryLimit, ModelPaths, NoShift,
+    OffloadMove,
 };
 use plimsoll_policies::{Chain, Summariser};
 use thiserror::Error;
@@ -40,6 +41,16 @@ pub enum AcquireError {
         upstream: String,
         /// Why.
         source: LoadError,
+    },
+    /// Its answers are to go on past their window.
+    #[error(
+        "upstream `{upstream}`: the context of this model cannot be shifted: {source}; leave `context_shift` out"
+    )]
+    Shift {
+        /// The upstream's name.
+        upstream: String,
+        /// Why not.
+        source: NoShift,
     },
     /// The tokenizer folder cannot be read.
     #[error("upstream `{upstream}`: {source}")]
@@ -147,6 +158,12 @@ fn engine(
             return Err(AcquireError::Model { upstream: name.to_owned(), source });
         }
     };
+    if settings.context_shift.is_some()
+        && let Err(source) = engine.shifts()
+    {
+        span.failed("model_load_failed");
+        return Err(AcquireError::Shift { upstream: name.to_owned(), source });
+    }
     if telemetry.traces() {
         engine.watch_batches(batches(&settings.name, telemetry.clone()));
         engine.watch_offloads(moves(&settings.name, telemetry.clone()));
@@ -222,6 +239,11 @@ fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
         context: match settings.context {
             config::EngineContext::Auto => ContextLimit::Auto,
             config::EngineContext::Tokens(tokens) => ContextLimit::Tokens(tokens),
+        },
+        kv_dtype: match settings.kv_dtype {
+            config::KvDtype::Auto => KvDtype::Auto,
+            config::KvDtype::Fp32 => KvDtype::F32,
+            config::KvDtype::Fp16 => KvDtype::F16,
         },
         slots: settings.slots,
         threads: settings.threads,

@@ -149,6 +149,7 @@ fn embedded(embedded: &Embedded) -> Value {
         "provider": device.provider,
         "device_reason": device.reason,
         "context_tokens": engine.context(),
+        "kv_type": model.kv_type.to_string(),
         "kv_bytes_per_token": model.kv_bytes_per_token,
         "kv_used_bytes": memory.kv_used,
         "kv_reserved_bytes": memory.kv_reserved,

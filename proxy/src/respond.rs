@@ -311,6 +311,7 @@ fn admit(error: &AdmitFault) -> Fault {
         NotAdmitted::UnknownTool(_) | NotAdmitted::NoTools => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("tool_choice")
         }
+        NotAdmitted::NoShift(_) => Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("shift"),
         NotAdmitted::ToolsTooLong { .. } => {
             Fault::new(StatusCode::BAD_REQUEST, "invalid_value", error).at("tools")
         }

@@ -20,6 +20,7 @@ const RESUMED: HeaderName = HeaderName::from_static("x-plimsoll-resumed");
 const UNGOVERNED: HeaderName = HeaderName::from_static("x-plimsoll-ungoverned");
 const TOTAL_BYTES: HeaderName = HeaderName::from_static("x-plimsoll-total-bytes");
 const NEXT_OFFSET: HeaderName = HeaderName::from_static("x-plimsoll-next-offset");
+const SHIFT: HeaderName = HeaderName::from_static("x-plimsoll-context-shift");
 const WOULD_ACTIONS: HeaderName = HeaderName::from_static("x-plimsoll-would-actions");
 
 /// The headers of an answer.
@@ -41,6 +42,25 @@ pub fn stamp(envelope: &Envelope, report: Option<&Report>) -> HeaderMap {
         counts(&mut headers, report, envelope.mode);
     }
     headers
+}
+
+/// Whether an answer went on past its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shifted {
+    /// It may, and its head goes out before.
+    Perhaps,
+    /// It did: so many tokens were dropped for it.
+    Dropped(u64),
+}
+
+/// The header of an answer that goes on past its window: `possible`, or `dropped=512` tokens.
+pub fn shifted(how: Shifted) -> (HeaderName, HeaderValue) {
+    let value = match how {
+        Shifted::Perhaps => HeaderValue::from_static("possible"),
+        Shifted::Dropped(tokens) => HeaderValue::try_from(format!("dropped={tokens}"))
+            .unwrap_or_else(|_| HeaderValue::from_static("dropped")),
+    };
+    (SHIFT, value)
 }
 
 /// The headers of a part of an original: how long the whole is, and where the next part begins.

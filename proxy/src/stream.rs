@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tower::BoxError;
 
 use crate::body::{Body, BrokenOff};
-use crate::forward::{Answer, EngineFailed, Step};
+use crate::forward::{Answer, End, EngineFailed, Step};
 use crate::respond;
 
 pub use framing::Framing;
@@ -24,13 +24,16 @@ pub use logprobs::{Likelihood, likelihoods};
 pub use openai::Kind;
 pub use reply::Reply;
 
-/// The whole answer as one JSON, when it is complete.
-pub async fn whole(mut answer: Answer, mut reply: Box<dyn Reply>) -> Result<Response<Body>, EngineFailed> {
+/// The whole answer as one JSON, when it is complete, and what it took.
+pub async fn whole(
+    mut answer: Answer,
+    mut reply: Box<dyn Reply>,
+) -> Result<(Response<Body>, End), EngineFailed> {
     loop {
         match answer.next().await? {
             Step::Started { prompt, cached } => drop(reply.started(prompt, cached)),
             Step::Part(part) => reply.collect(part),
-            Step::End(end) => return Ok(respond::json(&reply.whole(&end))),
+            Step::End(end) => return Ok((respond::json(&reply.whole(&end)), end)),
         }
     }
 }

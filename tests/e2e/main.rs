@@ -42,6 +42,7 @@ mod responses;
 mod routes;
 mod scraped;
 mod secrets;
+mod shift;
 mod slots;
 mod slow;
 mod soak;

@@ -1,8 +1,8 @@
 //! `plimsoll plan`: what fits, beside what a sidecar on the same model says of itself.
 
 use plimsoll_tests::shared::one_engine;
-use plimsoll_tests::{Sidecar, get, plimsoll};
-use serde_json::Value;
+use plimsoll_tests::{Sidecar, get, plimsoll, post};
+use serde_json::{Value, json};
 
 use crate::tooling::{run, stdout};
 
@@ -60,4 +60,28 @@ fn what_cannot_be_planned_is_told() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(part), "{output:?}");
     }
+}
+
+/// Half the memory a token, in the plan and in a running engine.
+#[test]
+fn a_cache_of_16_bits_is_planned_as_it_is_loaded() {
+    let engine = "model: engine/demo/model, name: demo, context: 1024, slots: 2, kv_dtype: fp16";
+    let sidecar = Sidecar::start(&one_engine(engine, "policy: 'off'"));
+    let body = json!({"model": "demo", "prompt": "One two", "max_tokens": 5, "temperature": 0});
+    assert_eq!(post(&format!("{}/v1/completions", sidecar.data_url), &body).status, 200);
+    let state = get(&format!("{}/state", sidecar.admin_url)).ok();
+    let running = &state["upstreams"]["local"];
+    assert_eq!((&running["kv_type"], &running["kv_bytes_per_token"]), (&json!("fp16"), &json!(2048)));
+    let plan = |dtype: &str| {
+        let mut command = plimsoll();
+        command.args(["plan", "engine/demo/model", "--memory", "1GiB", "--json", "--kv-dtype", dtype]);
+        command.output().unwrap()
+    };
+    let told: Value = serde_json::from_slice(&plan("fp16").stdout).unwrap();
+    assert_eq!(
+        (&told["kv_type"], &told["kv_bytes_per_token"]),
+        (&running["kv_type"], &running["kv_bytes_per_token"])
+    );
+    let wrong = plan("fp8");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("must be `auto`, `fp32` or `fp16`"));
 }

@@ -13,8 +13,11 @@ pub(crate) type SlotId = usize;
 /// One conversation's place.
 #[derive(Debug, Clone)]
 struct Slot {
-    /// Tokens whose keys and values are held; the chain has them in order.
+    /// Tokens whose keys and values are held; the chain has them in order, up to a shift.
     tokens: usize,
+    /// Tokens were dropped from the middle. The chain ends there: what is held behind was computed with them in view, and
+    /// is not what another prompt with the same tokens would have.
+    shifted: bool,
     /// Its first ones, which it shares with others.
     base: Option<Base>,
     row: usize,
@@ -69,6 +72,7 @@ impl Slots {
     pub(crate) fn new(count: usize, now: Instant) -> Self {
         let slot = |row| Slot {
             tokens: 0,
+            shifted: false,
             base: None,
             row,
             busy: false,
@@ -216,6 +220,7 @@ impl Slots {
         }
         let slot = &mut self.slots[slot];
         slot.tokens = tokens;
+        slot.shifted = false;
         slot.busy = true;
         slot.used = self.starts;
         slot.replaced = false;
@@ -227,13 +232,35 @@ impl Slots {
 
     /// Tokens have been computed into a slot.
     pub(crate) fn extend(&mut self, slot: SlotId, tokens: &[u32]) {
-        self.chains.get(slot).extend_from_slice(tokens);
+        if !self.slots[slot].shifted {
+            self.chains.get(slot).extend_from_slice(tokens);
+        }
         self.slots[slot].tokens += tokens.len();
+    }
+
+    /// A slot has lost so many tokens behind its first `keep`.
+    pub(crate) fn shift(&mut self, slot: SlotId, keep: usize, drop: usize) {
+        self.chains.get(slot).truncate(keep);
+        self.slots[slot].tokens -= drop;
+        self.slots[slot].shifted = true;
+    }
+
+    /// A slot that was shifted holds its first tokens alone. Returns which ones are gone.
+    pub(crate) fn forget_shifted(&mut self, slot: SlotId) -> Option<(usize, usize)> {
+        let (faithful, held) = (self.chains.get(slot).len(), self.slots[slot].tokens);
+        if !std::mem::take(&mut self.slots[slot].shifted) {
+            return None;
+        }
+        self.slots[slot].tokens = faithful;
+        Some((faithful, held))
     }
 
     /// A slot holds the first `tokens` alone.
     pub(crate) fn cut(&mut self, slot: SlotId, tokens: usize) {
-        self.chains.get(slot).truncate(tokens);
+        let mut chain = self.chains.get(slot);
+        chain.truncate(tokens);
+        self.slots[slot].shifted &= chain.len() < tokens;
+        drop(chain);
         self.slots[slot].tokens = tokens;
     }
 
@@ -261,7 +288,8 @@ impl Slots {
         // A conversation that is forgotten gives its list of tokens back too.
         *self.chains.get(slot) = Vec::new();
         let slot = &mut self.slots[slot];
-        (slot.tokens, slot.replaces, slot.replaced) = (0, None, false);
+        (slot.tokens, slot.shifted) = (0, false);
+        (slot.replaces, slot.replaced) = (None, false);
     }
 
     /// The idle conversation that was used longest ago, other than those in `keep`.

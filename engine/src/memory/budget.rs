@@ -121,6 +121,26 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// Has it share no more than this part of what it shares. Where memory for the rest is not free, it is for so many
+    /// tokens less.
+    pub(crate) fn part(&mut self, base: Option<Base>) {
+        if self.rest_on(base, false) {
+            return;
+        }
+        let tokens = |base: Option<Base>| base.map_or(0, |base| base.tokens);
+        let less = u32::try_from(tokens(self.base).saturating_sub(tokens(base))).unwrap_or(u32::MAX);
+        let budget = self.budget.clone();
+        let before = self.bytes();
+        self.tokens = self.tokens.saturating_sub(less);
+        let mut state = budget.state();
+        state.reserved -= before - self.bytes();
+        drop(state);
+        // As much as before, and no more: what it gives up here it takes there.
+        self.rest_on(base, true);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.budget.state();

@@ -71,6 +71,11 @@ impl Folder {
         })
     }
 
+    /// What transformers' own configuration says; null where there is none.
+    pub(super) fn config(&self) -> &Value {
+        if self.config["text_config"].is_object() { &self.config["text_config"] } else { &self.config }
+    }
+
     /// Numbers of one attention head.
     pub(super) fn head_dim(&self) -> Option<u64> {
         let told = number(&self.genai, "/model/decoder/head_size").or_else(|| self.number("head_dim"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use super::proto::{GraphProto, NodeProto, ValueInfoProto};
+use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use super::{Element, Layout, refuse};
 use crate::error::LoadError;
 
@@ -360,6 +360,16 @@ impl<'a> Reader<'a> {
     }
 
     fn weight(&self, name: &str) -> Option<&'a [i64]> {
-        self.graph.initializer.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.dims.as_slice())
+        self.tensor(name).map(|tensor| tensor.dims.as_slice())
+    }
+
+    /// A weight of the graph.
+    pub(super) fn tensor(&self, name: &str) -> Option<&'a TensorProto> {
+        self.graph.initializer.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// The operation that a value comes from.
+    pub(super) fn maker(&self, name: &str) -> Option<&'a NodeProto> {
+        self.makers.get(name).copied()
     }
 }

@@ -8,16 +8,23 @@ mod states;
 mod merged;
 mod refuse;
 mod weights;
+mod rope;
+mod halve;
+mod dtype;
+mod turns;
 mod identity;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use half::f16;
+
 pub(crate) use graph::{Cache, State, Wiring};
 pub(crate) use identity::{Stamp, changed, digest};
 pub(crate) use refuse::CPU_ONLY;
+pub(crate) use turns::Turns;
 
-use crate::error::LoadError;
+use crate::error::{LoadError, NoShift};
 use crate::request::Sampling;
 use folder::Folder;
 
@@ -58,6 +65,10 @@ pub struct Model {
     pub(crate) logits_type: Element,
     pub(crate) query_heads: u32,
     pub(crate) wiring: Wiring,
+    /// How keys turn with their positions; why that cannot be undone.
+    pub(crate) turns: Result<Turns, NoShift>,
+    /// The graph has 32-bit keys and values, and is changed when it is loaded.
+    pub(crate) halved: bool,
     /// The graph and the files of its weights.
     pub(crate) files: Vec<Stamp>,
 }
@@ -110,6 +121,16 @@ impl Element {
         }
     }
 
+    /// Numbers of a floating-point type from their bytes.
+    pub(crate) fn numbers(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::F16 => {
+                bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
+            }
+            _ => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        }
+    }
+
     /// Whether numbers stand for themselves, without scales.
     fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16)
@@ -140,7 +161,8 @@ impl Model {
         };
         let stamps = weights::files(&graph, &file).map(stamp).collect::<Result<_, _>>()?;
         let (graph, branch) = merged::later_runs(graph);
-        let found = graph::Reader::new(&graph, &file).behind(branch).read(files.head_dim())?;
+        let reader = graph::Reader::new(&graph, &file).behind(branch);
+        let found = reader.read(files.head_dim())?;
         let element =
             |number, what| Element::from_onnx(number).ok_or_else(|| refuse::element(what).at(&file));
         let constant = found.wiring.states.first().map(|state| state.element);
@@ -169,6 +191,7 @@ impl Model {
                 "`model.context_length` to genai_config.json or `max_position_embeddings` to config.json",
             )
         })?;
+        let turns = reader.turns(&found, kv_type, &files);
         let caches = &found.wiring.caches;
         let numbers: usize = caches.iter().map(|cache| cache.heads * cache.head_dim).sum();
         let constant: usize = found.wiring.states.iter().map(State::held).sum();
@@ -191,6 +214,8 @@ impl Model {
             logits_type,
             query_heads: small(found.heads.or_else(|| files.query_heads()).unwrap_or(first.0.max(1) as u64)),
             wiring: found.wiring,
+            turns,
+            halved: false,
             files: stamps,
             file,
         })

@@ -1,9 +1,10 @@
-//! The few fields of ONNX's protobuf that tell a model's layout. Weights are skipped, not read.
+//! The few fields of ONNX's protobuf that tell a model's layout. Weights are mapped, not read.
 
 use std::fs::File;
 use std::path::Path;
 
 use prost::Message;
+use prost::bytes::Bytes;
 
 use crate::error::LoadError;
 
@@ -97,7 +98,8 @@ pub(super) struct ConstantProto {
     pub(super) raw_data: Vec<u8>,
 }
 
-/// A weight: its shape and where its bytes are.
+/// A weight: its shape and where its bytes are. Those in the graph's own file are pages of it, which nobody reads before
+/// they are asked for.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
@@ -106,6 +108,8 @@ pub(super) struct TensorProto {
     pub(super) data_type: i32,
     #[prost(string, tag = "8")]
     pub(super) name: String,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub(super) raw_data: Bytes,
     #[prost(message, repeated, tag = "13")]
     pub(super) external_data: Vec<Entry>,
 }
@@ -189,7 +193,8 @@ pub(super) fn read(path: &Path) -> Result<GraphProto, LoadError> {
         reason = "a file mapped for reading; whoever cuts it short while it loads breaks any reader"
     )]
     let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-    let model = ModelProto::decode(&bytes[..]).map_err(|e| damaged(format!("it is no ONNX model ({e})")))?;
+    let model = ModelProto::decode(Bytes::from_owner(bytes))
+        .map_err(|e| damaged(format!("it is no ONNX model ({e})")))?;
     let graph = model.graph.ok_or_else(|| damaged("it holds no graph".to_owned()))?;
     if graph.node.is_empty() || graph.input.is_empty() || graph.output.is_empty() {
         return Err(damaged("its graph has no nodes, inputs or outputs".to_owned()));

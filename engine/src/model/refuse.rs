@@ -53,6 +53,9 @@ pub(crate) const CPU_ONLY: &str = "use `device: cpu`; on CUDA, graphs run whose 
                                    `python -m onnxruntime_genai.models.builder` with `-p fp16 -e cuda` makes them \
                                    (where layers keep a window, `--extra_options windowed_kv_cache=false` too)";
 
+/// Where the KV cache cannot be of another type.
+pub(super) const AS_IT_IS: &str = "set `kv_dtype` to `auto`, or export the model with a cache of that type";
+
 /// The state of a layer is not an input and an output of the graph.
 pub(super) fn inner_state() -> Refused {
     Refused::new("a layer keeps its state inside the graph", OTHER)

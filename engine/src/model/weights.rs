@@ -14,7 +14,7 @@ pub(super) fn bytes(graph: &GraphProto, file: &Path) -> Result<u64, LoadError> {
         let bytes = size(tensor);
         total = bytes.saturating_add(total);
         if let Some(location) = entry(tensor, "location") {
-            let offset = entry(tensor, "offset").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+            let offset = offset(tensor);
             let length = entry(tensor, "length").and_then(|text| text.parse::<u64>().ok()).unwrap_or(bytes);
             let end = needed.entry(location).or_default();
             *end = (*end).max(offset.saturating_add(length));
@@ -51,6 +51,15 @@ fn check(path: &Path, needed: u64, graph: &Path) -> Result<(), LoadError> {
         return Err(LoadError::Damaged { path: path.to_owned(), reason });
     }
     Ok(())
+}
+
+/// The file beside the graph that holds a weight, and where it begins there; none where the graph's own does.
+pub(super) fn location(tensor: &TensorProto) -> Option<(&str, u64)> {
+    entry(tensor, "location").map(|name| (name, offset(tensor)))
+}
+
+fn offset(tensor: &TensorProto) -> u64 {
+    entry(tensor, "offset").and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn entry<'a>(tensor: &'a TensorProto, key: &str) -> Option<&'a str> {

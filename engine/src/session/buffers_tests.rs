@@ -25,6 +25,8 @@ fn model(vocab: u32, last_only: bool) -> Model {
         sampling: Sampling::default(),
         logits_type: Element::F32,
         query_heads: 4,
+        turns: Ok(Vec::new()),
+        halved: false,
         files: Vec::new(),
         wiring: Wiring {
             ids: name("a"),

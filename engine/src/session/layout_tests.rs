@@ -34,9 +34,9 @@ const OWN: [&str; 8] = [
 const CHUNKS: [usize; 4] = [1, 7, 64, usize::MAX];
 
 /// A model, and what something else makes of it.
-struct Subject {
-    name: String,
-    model: Model,
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) model: Model,
     cases: Vec<Case>,
     extra: Vec<Case>,
 }
@@ -82,7 +82,7 @@ fn subject(name: &str, folder: &Path, truth: &Path) -> Subject {
     Subject { name: name.to_owned(), model, cases: list("cases"), extra: list("extra") }
 }
 
-fn subjects() -> Vec<Subject> {
+pub(super) fn subjects() -> Vec<Subject> {
     let own = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models"));
     let own = OWN.iter().map(|name| subject(name, &own.join(name), &own.join(name).join("truth.json")));
     let mut all: Vec<_> = own.collect();
@@ -98,7 +98,7 @@ fn subjects() -> Vec<Subject> {
     all
 }
 
-fn start(model: &Model) -> (Box<dyn Session>, Holdings) {
+pub(super) fn start(model: &Model) -> (Box<dyn Session>, Holdings) {
     let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.runtime/libonnxruntime.so"));
     let runtime = variable("ORT_DYLIB_PATH").map_or(fetched, PathBuf::from);
     let plan = Plan { runtime: &runtime, model, threads: Some(1), cuda: None };
@@ -113,7 +113,7 @@ fn logits(session: &dyn Session, row: usize) -> Vec<f32> {
     }
 }
 
-fn likeliest(session: &dyn Session, row: usize) -> u32 {
+pub(super) fn likeliest(session: &dyn Session, row: usize) -> u32 {
     (0..).zip(logits(session, row)).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::cache::{Extent, Place, Segment, SegmentId, Sharing, StoreError, Strip};
 
-use super::{Interrupt, Logits, RunError, Session, Step};
+use super::{Cut, Interrupt, Logits, RunError, Session, Step};
 
 /// One head of one strip, whose numbers are the tokens themselves.
 pub(crate) const STRIPS: [Strip; 1] = [Strip { heads: 1, head_dim: 1, token: 4 }];
@@ -27,6 +27,7 @@ pub(crate) enum Run {
     Decode { rows: usize },
     Copy { tokens: usize },
     Share { tokens: usize },
+    Shift { tokens: usize },
 }
 
 /// The model without weights.
@@ -39,6 +40,8 @@ pub(crate) struct Mock {
     whole: bool,
     /// A run that fails spoils its rows.
     fragile: bool,
+    /// Rows cannot be shifted.
+    stuck: bool,
     /// Tokens of a step; 0: rows share nothing.
     step: usize,
     /// Rows that may share.
@@ -68,6 +71,7 @@ impl Mock {
             chunk,
             whole: false,
             fragile: false,
+            stuck: false,
             step: 0,
             room: usize::MAX,
             shared: vec![0; slots],
@@ -85,6 +89,11 @@ impl Mock {
     /// Whose rows hold nothing of use after a run that failed.
     pub(crate) fn fragile(self) -> Self {
         Self { fragile: true, ..self.whole() }
+    }
+
+    /// Whose memory fails where rows are shifted.
+    pub(crate) fn stuck(self) -> Self {
+        Self { stuck: true, ..self }
     }
 
     /// Of which so many rows share what they begin with, by steps of so many tokens.
@@ -165,6 +174,16 @@ impl Session for Mock {
 
     fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
         if self.step == 0 { Err("this model copies") } else { Ok(self) }
+    }
+
+    fn shift(&mut self, row: usize, cut: Cut) -> Result<(), RunError> {
+        self.runs.lock().unwrap().push(Run::Shift { tokens: cut.drop });
+        assert!(!self.whole && cut.keep >= self.shared[row] && cut.held == self.rows[row].len());
+        if self.stuck {
+            return Err(RunError("stuck".to_owned()));
+        }
+        self.rows[row].drain(cut.keep..cut.keep + cut.drop);
+        Ok(())
     }
 
     fn release(&mut self, row: usize, from: usize, _: usize) {

@@ -4,6 +4,7 @@ mod absent;
 mod buffers;
 mod names;
 mod onnx;
+mod shift;
 #[cfg(test)]
 pub(crate) mod mock;
 
@@ -17,6 +18,7 @@ use crate::cache::{Place, Sharing};
 pub(crate) use absent::Absent;
 pub(crate) use buffers::bytes as buffer_bytes;
 pub(crate) use onnx::{Loaded, Plan};
+pub(crate) use shift::{Cut, proven};
 
 /// A run failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -73,6 +75,12 @@ pub(crate) trait Session {
     /// How rows share the memory of what they begin with alike; the reason where they do not.
     fn sharing(&mut self) -> Result<&mut dyn Sharing, &'static str> {
         Err("this model's layers do not all keep their cache in place")
+    }
+
+    /// Takes tokens out of a row: those behind them move up, as if they had been computed there. None of those behind the
+    /// first `keep` is shared.
+    fn shift(&mut self, _row: usize, _cut: Cut) -> Result<(), RunError> {
+        Err(RunError("the context of this model cannot be shifted".to_owned()))
     }
 
     /// Gives back the memory of a row's tokens `from..to`.

@@ -25,10 +25,11 @@ use self::states::States;
 use self::value::{bind_input, bind_output, borrow, element};
 use super::buffers::Buffers;
 use super::names::Names;
-use super::{Interrupt, Logits, RunError, Session, Step};
+use super::shift;
+use super::{Cut, Interrupt, Logits, RunError, Session, Step};
 use crate::cache::{Place, Shape, Sharing, Store};
 use crate::memory::Holdings;
-use crate::model::Element;
+use crate::model::{Element, Turns};
 
 /// The arena may hold this much more for later runs than it needs, in bytes, before it is told to give it back.
 const SLACK: u64 = 32 << 20;
@@ -60,6 +61,8 @@ pub(crate) struct Onnx {
     host: MemoryInfo<'static>,
     shape: Shape,
     chunk: usize,
+    /// How keys turn with their positions; empty where that cannot be undone.
+    turns: Turns,
     /// Only the first part of a prompt may be computed at once.
     whole: bool,
     /// Inputs are copied to the device when they are bound: each run binds them anew.
@@ -255,6 +258,14 @@ impl Session for Onnx {
         } else {
             Err("this model's states cannot be shared")
         }
+    }
+
+    fn shift(&mut self, row: usize, cut: Cut) -> Result<(), RunError> {
+        if self.turns.is_empty() {
+            return Err(RunError("the context of this model cannot be shifted".to_owned()));
+        }
+        let shifted = shift::shift(&mut *self.store, &self.shape, &self.turns, row, cut);
+        shifted.map_err(|e| RunError(e.to_string()))
     }
 
     fn release(&mut self, row: usize, from: usize, to: usize) {

@@ -9,7 +9,7 @@ use super::{Facts, Order, Tag};
 use crate::cache::SlotId;
 use crate::error::GenerateError;
 use crate::memory::Permit;
-use crate::request::{Event, Generate, Usage};
+use crate::request::{Event, Generate, Shift, Usage};
 use crate::sample::{Choice, Sampler};
 
 /// Events that are held back at most.
@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub(super) sampler: Sampler,
     /// Tokens to make at most.
     pub(super) limit: u32,
+    /// How it goes on where its window is full; none where it ends before.
+    pub(super) shift: Option<Shift>,
     /// Tokens made.
     made: u32,
     cached: u32,
@@ -68,6 +70,7 @@ impl Job {
     pub(super) fn new(order: Order, (slot, cached): (SlotId, usize), facts: &Facts, seed: u64) -> Self {
         let Order { id, request, permit, events, tag, ahead, asked } = order;
         let room = permit.tokens().saturating_sub(count(request.prompt.len()));
+        let shift = request.shift.filter(|_| request.max_tokens > room);
         let mut stops = request.stop_tokens.clone();
         if !request.ignore_eos {
             stops.extend(&facts.eos);
@@ -77,7 +80,8 @@ impl Job {
             slot,
             next: None,
             sampler: Sampler::new(&request, &stops, seed),
-            limit: request.max_tokens.min(room),
+            limit: if shift.is_some() { request.max_tokens } else { request.max_tokens.min(room) },
+            shift,
             made: 0,
             cached: count(cached),
             restored: 0,
@@ -104,8 +108,9 @@ impl Job {
         self.tell(Event::Started { cached: self.cached, restored, computed, slot, queued });
     }
 
-    /// Tells something. What nobody hears is found by [`left`](Self::left).
-    pub(super) fn tell(&self, event: Event) {
+    /// Tells something, after what was held back. What nobody hears is found by [`left`](Self::left).
+    pub(super) fn tell(&mut self, event: Event) {
+        self.flush();
         drop(self.events.send(Ok(event)));
     }
 
@@ -117,7 +122,11 @@ impl Job {
         if !self.request.pace.is_zero() {
             self.told = Instant::now();
         }
-        self.held.drain(..).fold(true, |heard, event| self.events.send(Ok(event)).is_ok() && heard)
+        let mut heard = true;
+        for event in self.held.drain(..) {
+            heard &= self.events.send(Ok(event)).is_ok();
+        }
+        heard
     }
 
     pub(super) fn fail(mut self, error: GenerateError) {

@@ -76,7 +76,9 @@ impl Worker {
     /// Gives an idle slot the first `count` tokens of a slot's conversation, or all: what can be shared is not copied.
     pub(crate) fn branch(&mut self, source: u32, count: Option<u32>) -> Result<(u32, u32), CheckpointError> {
         let from = self.known(source)?;
-        let held = number(self.slots.len(from));
+        // Of a conversation that was shifted, its beginning.
+        let chain = self.slots.chains().copy(from).unwrap_or_default();
+        let held = number(chain.len());
         let asked = count.unwrap_or(held);
         if asked == 0 || asked > held {
             return Err(CheckpointError::Short { slot: source, asked, held });
@@ -85,7 +87,6 @@ impl Worker {
             return Err(CheckpointError::Whole { slot: source, asked, held });
         }
         let tokens = asked as usize;
-        let chain = self.slots.chains().copy(from).unwrap_or_default();
         let chain = &chain[..tokens];
         let slot = self.free_slot((tokens, tokens - self.segments.whole(tokens)), Some(from))?;
         let picked = Picked { slot, held: 0, donor: Some((Donor::Slot(from), tokens)) };

@@ -8,6 +8,7 @@ mod job;
 mod rest;
 mod run;
 mod share;
+mod shift;
 mod follow;
 mod keep;
 mod life;

@@ -123,11 +123,16 @@ impl Worker {
 
     /// One token for each row that decodes.
     pub(super) fn decode(&mut self) {
+        self.shift_full();
         self.steps.clear();
         for row in 0..self.slots.decoding() {
             let slot = self.slots.slot(row);
             let token = self.jobs[slot].as_ref().and_then(|job| job.next).unwrap_or(0);
             self.steps.push(Step { token, past: self.slots.len(slot) });
+        }
+        // Rows that could not be shifted have ended.
+        if self.steps.is_empty() {
+            return;
         }
         if let Err(error) = self.session.decode(&self.steps) {
             return if self.session.survives() { self.decode_singly() } else { self.fail_all(&error) };
@@ -199,7 +204,7 @@ impl Worker {
         }
     }
 
-    fn fail(&mut self, slot: SlotId, error: RunError) {
+    pub(super) fn fail(&mut self, slot: SlotId, error: RunError) {
         if let Some(job) = self.leave(slot) {
             if !self.session.survives() {
                 self.forget(slot);
@@ -220,6 +225,10 @@ impl Worker {
         }
         if !job.ahead {
             self.life.used(job.request.keep_alive);
+        }
+        // What saw tokens that are gone is of use to nobody else.
+        if let Some((from, to)) = self.slots.forget_shifted(slot) {
+            self.session.release(self.slots.row(slot), from, to);
         }
         let swap = self.slots.finish(slot, Instant::now());
         self.regroup();

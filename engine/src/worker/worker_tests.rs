@@ -51,7 +51,7 @@ impl Bench {
         Self::over(Mock::new(slots as usize, 64).sharing(rows, 8), slots, bytes)
     }
 
-    fn over(mock: Mock, slots: u32, bytes: u64) -> Self {
+    pub(super) fn over(mock: Mock, slots: u32, bytes: u64) -> Self {
         let (commands, orders) = channel(slots as usize + 1);
         let runs = mock.runs.clone();
         let board = Arc::new(Board::new(slots, CONTEXT, Arc::default()));
@@ -157,6 +157,7 @@ pub(super) struct Heard {
     pub(super) cached: u32,
     pub(super) restored: u32,
     pub(super) prefilled: bool,
+    pub(super) dropped: Vec<u32>,
     pub(super) done: Option<(Finish, Usage)>,
     pub(super) error: Option<GenerateError>,
 }
@@ -170,6 +171,7 @@ pub(super) fn hear(events: &mut Events) -> Heard {
             }
             Ok(Event::Prefilled) => heard.prefilled = true,
             Ok(Event::Logprobs(_)) => {}
+            Ok(Event::Shifted { dropped }) => heard.dropped.push(dropped),
             Ok(Event::Token(token)) => heard.tokens.push(token),
             Ok(Event::Done { reason, usage }) => heard.done = Some((reason, usage)),
             Err(error) => heard.error = Some(error),

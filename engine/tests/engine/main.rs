@@ -28,3 +28,7 @@ mod requests;
 mod sampling;
 #[cfg(test)]
 mod sharing;
+#[cfg(test)]
+mod shifting;
+#[cfg(test)]
+mod dtype;

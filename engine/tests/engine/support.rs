@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use plimsoll_engine::{
-    ContextLimit, Device, Engine, EngineConfig, Event, Finish, Generate, GenerateError, KeepAlive,
-    MemoryLimit, ModelPaths, Offload, Sampling, Usage,
+    ContextLimit, Device, Engine, EngineConfig, Event, Finish, Generate, GenerateError, KeepAlive, KvDtype,
+    LoadError, MemoryLimit, ModelPaths, Offload, Sampling, Usage,
 };
 use serde_json::Value;
 
@@ -51,6 +51,7 @@ pub(crate) fn config(folder: PathBuf) -> EngineConfig {
         queue: 16,
         keep_alive: KeepAlive::Always,
         offload: Offload::default(),
+        kv_dtype: KvDtype::Auto,
     }
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn load(folder: &str) -> Option<Engine> {
 }
 
 /// A tiny model of our own, with the demo model's tokenizer.
+#[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) engine: Engine,
     pub(crate) truth: PathBuf,
@@ -68,6 +70,11 @@ pub(crate) struct Own {
 
 /// Loads a tiny model of `tests/models`.
 pub(crate) fn own(name: &str) -> Own {
+    own_with(name, KvDtype::Auto).unwrap()
+}
+
+/// As [`own`], with a KV cache of this type.
+pub(crate) fn own_with(name: &str, kv_dtype: KvDtype) -> Result<Own, LoadError> {
     let source = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models")).join(name);
     let folder = tempfile::tempdir().unwrap();
     let copy = |from: &std::path::Path, to: &std::path::Path| {
@@ -83,8 +90,8 @@ pub(crate) fn own(name: &str) -> Own {
     for file in ["tokenizer.json", "tokenizer_config.json"] {
         std::fs::copy(demo("model").join(file), folder.path().join(file)).unwrap();
     }
-    let engine = Engine::load(config(folder.path().to_owned())).unwrap();
-    Own { engine, truth: source.join("truth.json"), _folder: folder }
+    let engine = Engine::load(EngineConfig { kv_dtype, ..config(folder.path().to_owned()) })?;
+    Ok(Own { engine, truth: source.join("truth.json"), _folder: folder })
 }
 
 /// What came of a request.
@@ -94,6 +101,8 @@ pub(crate) struct Answer {
     pub(crate) reason: Finish,
     pub(crate) usage: Usage,
     pub(crate) cached: u32,
+    /// Tokens that shifts dropped.
+    pub(crate) dropped: u32,
 }
 
 /// A greedy request that ends at `max_tokens` only.
@@ -110,18 +119,28 @@ pub(crate) fn greedy(prompt: &[u32], max_tokens: u32) -> Generate {
 /// Reserves what a request needs and runs it to its end.
 pub(crate) async fn run(engine: &Engine, request: Generate) -> Result<Answer, GenerateError> {
     let tokens = u32::try_from(request.prompt.len()).unwrap() + request.max_tokens;
-    let permit = engine.reserve(tokens).await.unwrap();
+    run_within(engine, request, tokens).await
+}
+
+/// Runs a request to its end in a window of so many tokens.
+pub(crate) async fn run_within(
+    engine: &Engine,
+    request: Generate,
+    tokens: u32,
+) -> Result<Answer, GenerateError> {
+    let permit = engine.reserve_for(&request.prompt, tokens).await.unwrap();
     let mut generation = engine.generate(request, permit);
-    let (mut made, mut cached) = (Vec::new(), None);
+    let (mut made, mut cached, mut dropped) = (Vec::new(), None, 0);
     while let Some(event) = generation.next().await {
         match event? {
             Event::Started { cached: tokens, .. } => cached = Some(tokens),
             Event::Prefilled | Event::Logprobs(_) => {}
             Event::Token(token) => made.push(token),
+            Event::Shifted { dropped: tokens } => dropped += tokens,
             Event::Done { reason, usage } => {
                 let cached = cached.unwrap();
                 assert_eq!((usage.completion, usage.cached), (u32::try_from(made.len()).unwrap(), cached));
-                return Ok(Answer { tokens: made, reason, usage, cached });
+                return Ok(Answer { tokens: made, reason, usage, cached, dropped });
             }
         }
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::ensure;
 use bytesize::ByteSize;
-use plimsoll_engine::{Forecast, Layout, Model};
+use plimsoll_engine::{Forecast, KvDtype, Layout, Model};
 use serde_json::{Value, json};
 
 use super::{say, table};
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// For a CUDA device, where the caches of all slots are taken in advance; needs --memory
     #[arg(long, requires = "memory")]
     cuda: bool,
+    /// Numbers of the KV cache: auto, fp32 or fp16
+    #[arg(long, default_value = "auto", value_parser = kv_dtype)]
+    kv_dtype: KvDtype,
     /// Tokens of a conversation, prompt and answer, instead of the usual columns; may be repeated
     #[arg(long, value_name = "TOKENS", value_delimiter = ',')]
     context: Vec<u32>,
@@ -49,7 +52,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let model = Model::read(&args.model)?;
+    let model = Model::read(&args.model)?.with_kv(args.kv_dtype)?;
     let contexts = contexts(args, model.context_length)?;
     let forecast = Forecast::new(model, args.memory.map(|size| size.as_u64()), args.cuda);
     let sharing = args.prefix.zip(args.sessions);
@@ -68,6 +71,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn kv_dtype(text: &str) -> Result<KvDtype, &'static str> {
+    match text {
+        "auto" => Ok(KvDtype::Auto),
+        "fp32" => Ok(KvDtype::F32),
+        "fp16" => Ok(KvDtype::F16),
+        _ => Err("must be `auto`, `fp32` or `fp16`"),
+    }
 }
 
 /// The lengths of conversations that are shown: halves of the model's own limit, where none are asked for.

@@ -3,6 +3,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Type of the KV cache's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KvDtype {
+    /// As the model's graph has them.
+    #[default]
+    Auto,
+    /// 32 bits.
+    Fp32,
+    /// 16 bits.
+    Fp16,
+}
+
 /// Dialect of an HTTP upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

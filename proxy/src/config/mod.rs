@@ -41,7 +41,9 @@ use raw::Raw;
 use schema::Shape;
 
 pub use address::Address;
-pub use choices::{Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol};
+pub use choices::{
+    Affinity, Dialect, GenAiNames, HttpVersions, KvDtype, LogFormat, Mode, OnUnparsable, OtlpProtocol,
+};
 pub use documents::{Included, has_cases, is_policies, policies_of};
 pub use faults::{Fault, Faults};
 pub use hosts::Hosts;
@@ -52,8 +54,8 @@ pub use schema::schema;
 pub use secret::Secret;
 pub use valid::{
     Artifacts, Checkpoints, Config, Cors, Device, Ejection, EngineContext, EngineUpstream, Explain,
-    HealthCheck, HttpUpstream, Key, Limits, Listen, Log, Match, Memory, ModelPaths, Otlp, Retries, Route,
-    Runtime, Telemetry, Timeouts, Upstream,
+    HealthCheck, HttpUpstream, Keep, Key, Limits, Listen, Log, Match, Memory, ModelPaths, Otlp, Retries,
+    Route, Runtime, Telemetry, Timeouts, Upstream,
 };
 pub use watch::{Change, Reloads, Watch};
 

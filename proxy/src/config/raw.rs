@@ -7,6 +7,7 @@ mod kept;
 mod http;
 mod listen;
 mod offload;
+mod shift;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::choices::{
-    Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol,
+    Affinity, Dialect, GenAiNames, HttpVersions, KvDtype, LogFormat, Mode, OnUnparsable, OtlpProtocol,
 };
 use super::scalar::{Lifetime, Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
@@ -24,6 +25,7 @@ pub(super) use http::{Ejection, HealthCheck, Retries, Timeouts};
 pub(super) use kept::{Artifacts, Checkpoints};
 pub(super) use listen::{Cors, Listen};
 pub(super) use offload::Offload;
+pub(super) use shift::ContextShift;
 
 /// Plimsoll's configuration: listeners, upstreams, routes and policies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -170,6 +172,10 @@ pub(super) struct Engine {
     pub(super) memory: SizeOrShare,
     /// Window in tokens, or `auto`: the model's own limit as far as memory allows. Default `auto`.
     pub(super) context: TokensOrAuto,
+    /// Numbers of the KV cache: `auto` (as the model's graph has them), `fp32` or `fp16`, which takes half the memory. A
+    /// graph with 32 bits is changed in memory: its attention runs in 16, more slowly on a CPU, the rest as before. Where it
+    /// cannot be, the model is refused with the reason. Default `auto`.
+    pub(super) kv_dtype: KvDtype,
     /// Conversations whose KV is kept at once. Default 8.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) slots: u32,
@@ -187,6 +193,11 @@ pub(super) struct Engine {
     pub(super) checkpoints: Option<String>,
     /// Where conversations go whose slot or memory another request needs.
     pub(super) offload: Offload,
+    /// Lets answers go on when their window is full. What stays was computed with the dropped tokens in view: the answer
+    /// is another one than the model would give without them. A model whose keys cannot be turned to other positions is
+    /// refused with the reason. Requests may ask for it or not by themselves, as Ollama's (`shift`, `options.num_keep`) and
+    /// llama.cpp's (`n_keep`) do. Default null: an answer ends there with `length`.
+    pub(super) context_shift: Option<ContextShift>,
 }
 
 impl Default for Engine {
@@ -197,12 +208,14 @@ impl Default for Engine {
             device: "auto".to_owned(),
             memory: SizeOrShare("auto".into()),
             context: TokensOrAuto("auto".into()),
+            kv_dtype: KvDtype::Auto,
             slots: 8,
             threads: None,
             queue: 256,
             keep_alive: "5m".into(),
             checkpoints: None,
             offload: Offload::default(),
+            context_shift: None,
         }
     }
 }

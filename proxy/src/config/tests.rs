@@ -71,6 +71,7 @@ fn defaults_are_those_of_the_design() {
           device: auto
           memory: auto
           context: auto
+          kv_dtype: auto
           slots: 8
           threads: ~
           queue: 256
@@ -79,6 +80,7 @@ fn defaults_are_those_of_the_design() {
           offload:
             host: 2GiB
             disk: ~
+          context_shift: ~
     routes:
       - name: r
         upstream: a

@@ -11,7 +11,7 @@ use plimsoll_policies::config::Step;
 
 use super::address::Address;
 use super::choices::{
-    Affinity, Dialect, GenAiNames, HttpVersions, LogFormat, Mode, OnUnparsable, OtlpProtocol,
+    Affinity, Dialect, GenAiNames, HttpVersions, KvDtype, LogFormat, Mode, OnUnparsable, OtlpProtocol,
 };
 use super::hosts::Hosts;
 use super::secret::Secret;
@@ -121,6 +121,8 @@ pub struct EngineUpstream {
     pub memory: Memory,
     /// Window of one conversation.
     pub context: EngineContext,
+    /// Type of the KV cache's numbers.
+    pub kv_dtype: KvDtype,
     /// Conversations whose KV is kept at once.
     pub slots: u32,
     /// Intra-op threads of the CPU provider; `None`: one a physical core.
@@ -133,6 +135,34 @@ pub struct EngineUpstream {
     pub checkpoints: Option<PathBuf>,
     /// Where idle conversations go.
     pub offload: Offload,
+    /// What stays when an answer goes on past its window; `None`: it ends there.
+    pub context_shift: Option<Keep>,
+}
+
+/// What stays of a conversation when its window is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Tokens from the first one on.
+    Tokens(u32),
+    /// The prompt, as far as the window allows.
+    Prompt,
+}
+
+impl Keep {
+    /// From a number of tokens, -1 being the whole prompt; `None`: it is neither.
+    pub fn read(number: i64) -> Option<Self> {
+        match number {
+            -1 => Some(Self::Prompt),
+            tokens => u32::try_from(tokens).ok().map(Self::Tokens),
+        }
+    }
+}
+
+impl Default for Keep {
+    /// As many as Ollama keeps.
+    fn default() -> Self {
+        Self::Tokens(4)
+    }
 }
 
 /// Folders of a model.

@@ -1,27 +1,26 @@
 //! Runs a call on the embedded engine: token ids in, text and tool calls out.
 
 mod choice;
+mod meter;
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Response;
 use plimsoll_engine::text::{AnswerReader, Piece};
-use plimsoll_engine::{Event, Generate, GenerateError, Sampling, Tag};
+use plimsoll_engine::{Event, Generate, GenerateError, Sampling};
 use tower::BoxError;
 
 use crate::admit::Run;
 use crate::body::Body;
-use crate::live::Embedded;
 use crate::stamp;
 use crate::stream::openai::{Collected, Completion};
 use crate::stream::{self, Kind, Likelihood, Reply};
-use crate::telemetry::{ChatRequest, ChatSpan, MemoryFacts, Operation, Said};
 
 use super::EngineFailed;
 use choice::Choice;
+use meter::Meter;
 
 /// Tokens that come within this time are sent together: nobody reads faster, and sending takes time from computing.
 const READ_ALONG: Duration = Duration::from_millis(5);
@@ -71,6 +70,8 @@ pub struct End {
     pub cached: u64,
     /// Tokens generated, by all choices together.
     pub completion: u64,
+    /// Tokens that were dropped so that the answer could go on past its window, of all choices together.
+    pub dropped: u64,
     /// Those of them that are thoughts, their marks included; none where the model does not think.
     pub reasoning: Option<u64>,
     /// What took how long.
@@ -91,11 +92,17 @@ pub struct Times {
 /// Starts the generation and answers in the form that was asked for.
 pub(super) async fn forward(run: Run) -> Result<Response<Body>, BoxError> {
     let stamps = stamp::stamp(&run.envelope, run.report.as_ref());
-    let (reply, stream) = (reply(&run), run.options.stream);
+    let (reply, stream, may_shift) = (reply(&run), run.options.stream, run.shift.is_some());
     let answer = Answer::start(run);
-    let mut response =
-        if stream { stream::events(answer, reply) } else { stream::whole(answer, reply).await? };
+    let (mut response, shifted) = if stream {
+        // It begins before anybody knows.
+        (stream::events(answer, reply), may_shift.then_some(stamp::Shifted::Perhaps))
+    } else {
+        let (response, end) = stream::whole(answer, reply).await?;
+        (response, (end.dropped > 0).then_some(stamp::Shifted::Dropped(end.dropped)))
+    };
     response.headers_mut().extend(stamps);
+    response.headers_mut().extend(shifted.map(stamp::shifted));
     Ok(response)
 }
 
@@ -127,7 +134,7 @@ pub struct Answer {
 impl Answer {
     fn start(run: Run) -> Self {
         let meter = Meter::start(&run);
-        let Run { engine, options, prompt, max_tokens, grammar, permits, tools, kind, .. } = run;
+        let Run { engine, options, prompt, max_tokens, shift, grammar, permits, tools, kind, .. } = run;
         let text = &engine.counter.text;
         let calls = text.tool_calls().filter(|_| !tools.is_empty() && options.tool_choice.calls());
         // A stop string is found here: what comes behind it until then is computed for nothing.
@@ -149,6 +156,7 @@ impl Answer {
                 grammar: grammar.clone(),
                 keep_alive: options.keep_alive,
                 pace,
+                shift,
             };
             Choice::new(index, Box::new((request, permit)), text, options.stop.clone(), reader())
         });
@@ -175,6 +183,10 @@ impl Answer {
                 Ok(Event::Prefilled) => {
                     self.meter.prefilled(index);
                     self.start_others();
+                    continue;
+                }
+                Ok(Event::Shifted { dropped }) => {
+                    self.meter.shifted(dropped);
                     continue;
                 }
                 Ok(Event::Logprobs(logprobs)) => {
@@ -222,175 +234,5 @@ impl Answer {
         self.choices.clear();
         self.meter.failed();
         error.into()
-    }
-}
-
-/// Keeps the figures of one answer, for its usage and its span.
-struct Meter {
-    /// The request's id.
-    request: String,
-    span: Option<ChatSpan>,
-    engine: Arc<Embedded>,
-    prompt: u64,
-    cached: u64,
-    completion: u64,
-    memory: MemoryFacts,
-    /// The choices, where they are wanted for the trace.
-    said: Vec<Said>,
-    /// How many choices there are.
-    choices: u64,
-    /// When the answer was asked for, when the engine began, when the prompt was computed.
-    since: [Option<Instant>; 3],
-}
-
-impl Meter {
-    fn start(run: &Run) -> Self {
-        let operation = if run.kind == Kind::Chat { Operation::Chat } else { Operation::TextCompletion };
-        let mut span = run.envelope.record.chat(&ChatRequest {
-            operation,
-            provider: "plimsoll",
-            model: &run.engine.name,
-            server: None,
-            stream: run.options.stream,
-            compacted: stamp::compacted(run.envelope.mode, run.report.as_ref()),
-            settings: run.options.settings(run.max_tokens),
-        });
-        span.facts().predicted_tokens = Some(run.resident.into());
-        let captured = run.permits.iter().filter(|_| span.captures());
-        let said: Vec<_> = captured.map(|_| Said::default()).collect();
-        if let Some(conversation) = run.chat.as_ref().filter(|_| !said.is_empty()) {
-            span.sent(conversation.messages());
-        }
-        let reading = run.engine.engine.memory();
-        let memory = MemoryFacts {
-            before: reading.total(),
-            after: reading.total(),
-            peak: reading.total(),
-            source: reading.source,
-            process_rss: Some(reading.process_rss),
-        };
-        let prompt = run.prompt.len() as u64;
-        let request = run.envelope.record.record().id.clone();
-        Self {
-            request,
-            span: Some(span),
-            engine: run.engine.clone(),
-            prompt,
-            cached: 0,
-            completion: 0,
-            memory,
-            said,
-            choices: run.permits.len() as u64,
-            since: [Some(Instant::now()), None, None],
-        }
-    }
-
-    /// The call's name in the engine's batches.
-    fn tag(&self) -> Option<Tag> {
-        let call = self.span.as_ref()?.reference()?;
-        Some(Arc::new(call))
-    }
-
-    fn said(&mut self, part: &Part) {
-        let Some(said) = self.said.get_mut(part.choice) else { return };
-        if let Some(reason) = part.finished {
-            said.finish(reason);
-        }
-        for piece in &part.pieces {
-            match piece {
-                Piece::Text(text) => said.text(text),
-                Piece::Thinking(thoughts) => said.thoughts(thoughts),
-                Piece::CallStart { index, name } => said.call(*index, name, ""),
-                Piece::CallArguments { index, json_fragment } => said.call(*index, "", json_fragment),
-                Piece::CallEnd { .. } => {}
-            }
-        }
-    }
-
-    /// What the first choice finds and computes is what the prompt took: the others begin with it.
-    fn started(&mut self, choice: usize, (cached, restored): (u32, u32), slot: u32) {
-        self.engine.slots.started(slot, &self.request, u64::from(cached), self.prompt);
-        if choice > 0 {
-            return;
-        }
-        self.cached = u64::from(cached);
-        self.since[1] = Some(Instant::now());
-        if let Some(span) = &mut self.span {
-            let computed = self.prompt.saturating_sub(self.cached);
-            span.prefill_restored(self.cached, computed, u64::from(restored));
-        }
-    }
-
-    fn prefilled(&mut self, choice: usize) {
-        self.look();
-        if choice == 0 {
-            self.since[2] = Some(Instant::now());
-        }
-        if let Some(span) = self.span.as_mut().filter(|_| choice == 0) {
-            span.prefilled();
-        }
-    }
-
-    fn token(&mut self) {
-        self.completion += 1;
-        if let Some(span) = &mut self.span {
-            span.token();
-            // Kept up to date, since a client may leave at any token.
-            span.facts().output_tokens = Some(self.completion);
-        }
-    }
-
-    /// Reads the memory.
-    fn look(&mut self) {
-        let reading = self.engine.engine.memory();
-        self.memory.after = reading.total();
-        self.memory.peak = self.memory.peak.max(self.memory.after);
-        self.memory.process_rss = Some(reading.process_rss);
-    }
-
-    fn end(&mut self, choices: &[Choice]) -> End {
-        self.look();
-        if let Some(mut span) = self.span.take() {
-            span.said(&self.said);
-            let facts = span.facts();
-            facts.finish_reasons = choices.iter().map(|choice| choice.finish().to_owned()).collect();
-            facts.response_model = Some(self.engine.name.clone());
-            facts.input_tokens = Some(self.prompt);
-            facts.memory = Some(self.memory);
-            if let Some(kv) = &mut facts.kv {
-                let tokens = self.prompt * self.choices + self.completion;
-                kv.bytes = tokens * self.engine.engine.model().kv_bytes_per_token;
-            }
-            span.completed();
-        }
-        let first = choices.first();
-        let reasoning = choices.iter().filter_map(Choice::reasoning).reduce(|sum, more| sum + more);
-        End {
-            finish: first.map_or("stop", Choice::finish),
-            stop: first.and_then(Choice::stop).map(str::to_owned),
-            prompt: self.prompt,
-            cached: self.cached,
-            completion: self.completion,
-            reasoning,
-            times: self.times(),
-        }
-    }
-
-    fn times(&self) -> Times {
-        let between = |from: Option<Instant>, to: Option<Instant>| {
-            from.zip(to).map_or(Duration::ZERO, |(from, to)| to.saturating_duration_since(from))
-        };
-        let [asked, begun, computed] = self.since;
-        Times {
-            queued: between(asked, begun),
-            prefill: between(begun, computed),
-            decode: between(computed, Some(Instant::now())),
-        }
-    }
-
-    fn failed(&mut self) {
-        if let Some(span) = self.span.take() {
-            span.failed("engine_failed");
-        }
     }
 }

@@ -165,7 +165,7 @@ async fn by_engine(
             Event::Started { cached, computed, .. } => call.prefill(cached.into(), computed.into()),
             Event::Prefilled => call.prefilled(),
             // Not asked for.
-            Event::Logprobs(_) => {}
+            Event::Logprobs(_) | Event::Shifted { .. } => {}
             Event::Token(token) => {
                 call.token();
                 tokens.push(token);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use thiserror::Error;
 
-use crate::config::Lifetime;
+use crate::config::{Keep, Lifetime};
 use crate::cut::cut;
 use crate::telemetry::Settings;
 
@@ -73,6 +73,8 @@ struct Raw {
     ignore_eos: Option<bool>,
     keep_alive: Option<Lifetime>,
     return_token_ids: Option<bool>,
+    shift: Option<bool>,
+    n_keep: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -143,6 +145,10 @@ pub struct Options {
     pub keep_alive: Option<KeepAlive>,
     /// Give token ids beside the text (vLLM's extension).
     pub return_token_ids: bool,
+    /// Whether the answer goes on past its window (Ollama's field); `None`: as it is configured.
+    pub shift: Option<bool>,
+    /// What stays then (llama.cpp's `n_keep`); `None`: as it is configured.
+    pub keep: Option<Keep>,
     /// Which tools the answer may or must call.
     pub tool_choice: Box<ToolChoice>,
 }
@@ -248,12 +254,24 @@ impl Raw {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             keep_alive: self.keep_alive.as_ref().map(keep_alive).transpose()?,
             return_token_ids: self.return_token_ids.unwrap_or(false),
+            shift: self.shift,
+            keep: self.keep()?,
             tool_choice: Box::new(tool_choice),
             logprobs: self.logprobs()?,
             min_tokens: self.min_tokens(max_tokens)?,
             format: self.format()?.map(Box::new),
             sampling: self.sampling(default)?,
         })
+    }
+
+    fn keep(&self) -> Result<Option<Keep>, OptionError> {
+        let Some(number) = self.n_keep else { return Ok(None) };
+        let wrong = || {
+            let message =
+                format!("`n_keep` is {number}, must be a number of tokens, or -1 for the whole prompt");
+            OptionError::new("n_keep", message)
+        };
+        Keep::read(number).map(Some).ok_or_else(wrong)
     }
 
     fn choices(&self) -> Result<u32, OptionError> {

@@ -102,6 +102,7 @@ impl Reply for Completion {
             answer.insert("prompt_token_ids".to_owned(), json!(&ids[..]));
         }
         answer.insert("usage".to_owned(), usage(end));
+        truncated(&mut answer, end);
         let choices = (0..self.choices.len()).map(|index| self.choice(index)).collect();
         answer.insert("choices".to_owned(), choices);
         Value::Object(answer)
@@ -153,6 +154,7 @@ impl Reply for Completion {
         }
         let mut chunk = self.frame(self.chunk_object(), json!([]));
         chunk.insert("usage".to_owned(), usage(end));
+        truncated(&mut chunk, end);
         vec![Value::Object(chunk)]
     }
 }
@@ -299,6 +301,13 @@ fn said(id: &str, choice: usize, collected: &Collected) -> Value {
 fn call_id(answer: &str, choice: usize, index: usize) -> String {
     let answer = answer.trim_start_matches("chatcmpl-");
     if choice == 0 { format!("call_{answer}_{index}") } else { format!("call_{answer}_{choice}_{index}") }
+}
+
+/// As llama.cpp's server says that tokens were dropped on the way.
+fn truncated(answer: &mut Map<String, Value>, end: &End) {
+    if end.dropped > 0 {
+        answer.insert("truncated".to_owned(), true.into());
+    }
 }
 
 fn usage(end: &End) -> Value {

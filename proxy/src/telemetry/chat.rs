@@ -172,7 +172,8 @@ impl ChatSpan {
     /// As [`ChatSpan::prefill`]; `restored` of the tokens that are in the cache were brought back for this call.
     pub fn prefill_restored(&mut self, reused: u64, computed: u64, restored: u64) {
         self.facts.cached_tokens = Some(reused);
-        self.facts.kv = Some(KvFacts { reused_tokens: reused, computed_tokens: computed, bytes: 0 });
+        self.facts.kv =
+            Some(KvFacts { reused_tokens: reused, computed_tokens: computed, dropped_tokens: 0, bytes: 0 });
         let mut phase = self.live.child(span::PREFILL, SpanKind::Internal);
         phase.set(|| [count(attr::KV_REUSED, reused), count(attr::KV_COMPUTED, computed)]);
         if restored > 0 {
@@ -282,12 +283,15 @@ fn answer_attributes(names: &GenAiNames, facts: &ChatFacts) -> impl Iterator<Ite
     .chain(facts.memory.iter().flat_map(memory_attributes))
 }
 
-fn kv_attributes(kv: &KvFacts) -> [KeyValue; 3] {
+fn kv_attributes(kv: &KvFacts) -> impl Iterator<Item = KeyValue> + use<> {
+    let dropped = Some(kv.dropped_tokens).filter(|tokens| *tokens > 0);
     [
         count(attr::KV_REUSED, kv.reused_tokens),
         count(attr::KV_COMPUTED, kv.computed_tokens),
         count(attr::KV_BYTES, kv.bytes),
     ]
+    .into_iter()
+    .chain(dropped.map(|tokens| count(attr::KV_DROPPED, tokens)))
 }
 
 fn memory_attributes(memory: &MemoryFacts) -> impl Iterator<Item = KeyValue> {

@@ -201,8 +201,8 @@ impl Telemetry {
 
     /// Writes the trace of a conversation of `model` that left its slot or came back, where traces are exported.
     pub fn offloaded(&self, model: &str, step: &plimsoll_engine::OffloadMove) {
-        if let Some(tracer) = &self.0.tracer {
-            offload::record(tracer, model, step);
+        if let Some(tracing) = &self.0.tracing {
+            offload::record(&tracing.tracer, model, step);
         }
     }
 

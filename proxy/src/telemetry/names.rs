@@ -116,6 +116,7 @@ pub(super) mod attr {
     pub(crate) const KV_REUSED: &str = "plimsoll.kv.reused_tokens";
     pub(crate) const KV_RESTORED: &str = "plimsoll.kv.restored_tokens";
     pub(crate) const KV_COMPUTED: &str = "plimsoll.kv.computed_tokens";
+    pub(crate) const KV_DROPPED: &str = "plimsoll.kv.dropped_tokens";
     pub(crate) const KV_BYTES: &str = "plimsoll.kv.bytes";
     pub(crate) const VRAM_BEFORE: &str = "plimsoll.vram.before";
     pub(crate) const VRAM_AFTER: &str = "plimsoll.vram.after";

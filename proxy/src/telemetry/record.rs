@@ -260,6 +260,8 @@ pub struct KvFacts {
     pub reused_tokens: u64,
     /// Prompt tokens computed.
     pub computed_tokens: u64,
+    /// Tokens that were dropped so that the answer could go on past its window.
+    pub dropped_tokens: u64,
     /// Bytes of keys and values that the call held at its end.
     pub bytes: u64,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use plimsoll_engine::{
-    ContextLimit, Device, Engine, EngineConfig, Event, Generate, KeepAlive, MemoryLimit, ModelPaths, Offload,
-    Sampling,
+    ContextLimit, Device, Engine, EngineConfig, Event, Generate, KeepAlive, KvDtype, MemoryLimit, ModelPaths,
+    Offload, Sampling,
 };
 use plimsoll_tests::shared::{root, shared};
 
@@ -42,6 +42,7 @@ pub(crate) fn config(folder: &Path, slots: u32, threads: u32) -> EngineConfig {
         queue: 64,
         keep_alive: KeepAlive::Always,
         offload: Offload::default(),
+        kv_dtype: KvDtype::Auto,
     }
 }
 
@@ -109,7 +110,7 @@ pub(crate) async fn ask(engine: &Engine, prompt: &[u32], tokens: u32) -> Timed {
                 timed.came.push(Instant::now());
                 timed.tokens.push(token);
             }
-            Event::Logprobs(_) | Event::Done { .. } => {}
+            Event::Logprobs(_) | Event::Shifted { .. } | Event::Done { .. } => {}
         }
     }
     timed

@@ -15,7 +15,7 @@ use super::value::{bind_input, bind_output, borrow, element};
 use super::{Onnx, SLACK, failed};
 use crate::cache::{Place, StoreError};
 use crate::memory::Holdings;
-use crate::session::{Interrupt, Logits, RunError, Session, Step};
+use crate::session::{Cut, Interrupt, Logits, RunError, Session, Step};
 
 /// Tokens of a shared run for each 2 tokens that its rows hold, at most: the rest is padding.
 const PADDED: usize = 3;
@@ -220,6 +220,11 @@ impl Session for Growing {
     fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), RunError> {
         self.last = None;
         self.base.write(place, bytes)
+    }
+
+    fn shift(&mut self, row: usize, cut: Cut) -> Result<(), RunError> {
+        self.last = None;
+        self.base.shift(row, cut)
     }
 
     fn release(&mut self, row: usize, from: usize, to: usize) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ort::ep::{self, ArenaExtendStrategy};
 use ort::session::RunOptions;
+use ort::session::builder::SessionBuilder;
 
 use super::arena::Hold;
 use super::environment::{builder, environment};
@@ -19,6 +20,9 @@ use crate::model::{Layout, Model};
 use crate::session::buffers::{self, Buffers};
 use crate::session::names::Names;
 use crate::session::{RunError, Session, Step};
+
+/// Where weights are that a graph in memory has beside it (`kOrtSessionOptionsModelExternalInitializersFileFolderPath`).
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// What to load, and how large.
 #[derive(Debug)]
@@ -59,7 +63,10 @@ impl Loaded {
                 ),
             })?;
         }
-        let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
+        let session = match plan.model.changed_graph()? {
+            None => builder.commit_from_file(path).map_err(|e| refused(&e))?,
+            Some(graph) => in_memory(builder, path, &graph).map_err(|e| refused(&e))?,
+        };
         let arena = memory_info(plan.cuda).ok().and_then(|memory| Hold::new(&session, memory));
         Ok(Self { arena, session, cuda: plan.cuda })
     }
@@ -118,10 +125,18 @@ impl Loaded {
             host: memory_info(None).map_err(|e| refused(e.to_string()))?,
             shape,
             chunk: buffers::chunk(model, context),
+            turns: model.turns.clone().unwrap_or_default(),
             whole: model.wiring.whole,
             rebind: self.cuda.is_some(),
         })
     }
+}
+
+/// A graph that is no file, with weights beside the file that it was made of.
+fn in_memory(builder: SessionBuilder, path: &Path, graph: &[u8]) -> ort::Result<ort::session::Session> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut builder = builder.with_config_entry(WEIGHTS_FOLDER, folder.to_string_lossy())?;
+    builder.commit_from_memory(graph)
 }
 
 fn warm_up(session: &mut dyn Session, context: usize) -> Result<(), RunError> {

@@ -7,7 +7,7 @@ use plimsoll_engine::{KeepAlive, Offload, OffloadDisk};
 use super::super::path::Path;
 use super::super::raw;
 use super::super::scalar::{Amount, Lifetime, OrAuto, TokensOrAuto};
-use super::super::valid::{Device, EngineContext, EngineUpstream, Memory, ModelPaths};
+use super::super::valid::{Device, EngineContext, EngineUpstream, Keep, Memory, ModelPaths};
 use super::{Check, SIZE};
 
 /// A window below this has no room for a template, a question and an answer.
@@ -22,6 +22,8 @@ impl Check<'_> {
         let keep_alive = self.keep_alive(at.key("keep_alive"), &raw.keep_alive);
         let checkpoints = raw.checkpoints.as_ref().map(|text| self.new_folder(at.key("checkpoints"), text));
         let offload = self.offload(&at.key("offload"), &raw.offload);
+        // Numbers outside of the schema's range have been named already.
+        let context_shift = raw.context_shift.as_ref().and_then(|shift| Keep::read(shift.keep.into()));
         let (model, device) = (model?, device?);
         self.folder_of_device(&at.key("model"), &model, device);
         Some(EngineUpstream {
@@ -30,12 +32,14 @@ impl Check<'_> {
             device,
             memory: memory?,
             context: context?,
+            kv_dtype: raw.kv_dtype,
             slots: raw.slots,
             threads: raw.threads,
             queue: raw.queue as usize,
             keep_alive: keep_alive?,
             checkpoints: checkpoints.flatten(),
             offload: offload?,
+            context_shift,
         })
     }
 

@@ -1,7 +1,8 @@
 //! Ollama's own API: `/api/chat` and `/api/generate`.
 //!
 //! `num_ctx` bounds the context of its request; what does not fit is cut by the route's policy or refused with figures,
-//! never silently: `truncate` and `shift` change nothing, and an answer that fills the window ends with `length`.
+//! never silently: `truncate` changes nothing. An answer that fills the window ends with `length`, or goes on where `shift`
+//! or the configuration says so; `num_keep` of its tokens stay then.
 
 mod message;
 mod object;

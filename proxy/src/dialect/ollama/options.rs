@@ -31,8 +31,7 @@ enum Kind {
 }
 
 /// Options that Ollama knows. How a model is run (threads, batches, layers) is the configuration's business here;
-/// penalties look at the whole text, whatever `repeat_last_n` says; what stays in a full window (`num_keep`) is the
-/// policy's. Unknown ones are ignored, as Ollama does.
+/// penalties look at the whole text, whatever `repeat_last_n` says. Unknown ones are ignored, as Ollama does.
 const OPTIONS: &[(&str, Kind)] = &[
     ("options.num_ctx", Kind::Window),
     ("options.num_predict", Kind::Int(Some("max_tokens"))),
@@ -46,7 +45,7 @@ const OPTIONS: &[(&str, Kind)] = &[
     ("options.repeat_penalty", Kind::Float(Some("repetition_penalty"))),
     ("options.presence_penalty", Kind::Float(Some("presence_penalty"))),
     ("options.frequency_penalty", Kind::Float(Some("frequency_penalty"))),
-    ("options.num_keep", Kind::Int(None)),
+    ("options.num_keep", Kind::Int(Some("n_keep"))),
     ("options.repeat_last_n", Kind::Int(None)),
     ("options.num_batch", Kind::Int(None)),
     ("options.num_gpu", Kind::Int(None)),

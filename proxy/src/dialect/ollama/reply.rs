@@ -209,6 +209,10 @@ impl Answer {
         object.extend(times.map(|(name, time)| (name.to_owned(), nanos(time).into())));
         object.insert("prompt_eval_count".to_owned(), end.prompt.into());
         object.insert("eval_count".to_owned(), end.completion.into());
+        if end.dropped > 0 {
+            // As the server below Ollama says it.
+            object.insert("truncated".to_owned(), true.into());
+        }
         Value::Object(object)
     }
 }

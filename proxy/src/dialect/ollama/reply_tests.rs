@@ -22,7 +22,16 @@ fn part(pieces: Vec<Piece>) -> Part {
 fn end() -> End {
     let times =
         Times { prefill: Duration::from_millis(3), decode: Duration::from_millis(7), ..Times::default() };
-    End { finish: "stop", stop: None, prompt: 11, cached: 4, completion: 2, reasoning: None, times }
+    End {
+        finish: "stop",
+        stop: None,
+        prompt: 11,
+        cached: 4,
+        completion: 2,
+        dropped: 0,
+        reasoning: None,
+        times,
+    }
 }
 
 fn parts() -> Vec<Part> {

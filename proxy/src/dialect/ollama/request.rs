@@ -91,7 +91,8 @@ pub(super) fn translate(endpoint: Endpoint, text: &str) -> Result<Request, Diale
         draft.members.extend(body.get(name).map(|raw| (name, raw.to_owned())));
     }
     body.flag("", "truncate")?;
-    body.flag("", "shift")?;
+    // Said or not: what is not said is as it is configured.
+    draft.members.extend(body.flag("", "shift")?.map(|shift| ("shift", shift.to_string())));
     Ok(Request {
         endpoint,
         model: body.string("", "model")?.unwrap_or_default(),

@@ -33,7 +33,7 @@ fn a_chat_in_openais_form() {
             "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],
             "model": "m", "tools": [{"type": "function", "function": {"name": "f"}}], "stream": true,
             "max_tokens": 7, "temperature": 0, "top_k": 0, "top_p": 0.5, "min_p": 0.1, "seed": 3, "stop": ["a"],
-            "repetition_penalty": 1.1, "presence_penalty": 0.2, "frequency_penalty": 0.3,
+            "repetition_penalty": 1.1, "presence_penalty": 0.2, "frequency_penalty": 0.3, "n_keep": 4,
             "response_format": {"type": "json_schema", "json_schema": {"name": "format", "schema": {"type": "object"}}},
             "chat_template_kwargs": {"enable_thinking": true, "thinking": true, "reasoning_effort": "high"},
             "keep_alive": "5m", "logprobs": true, "top_logprobs": 2,
@@ -49,6 +49,7 @@ fn what_says_nothing_is_left_out() {
     }));
     assert_eq!(read, json!({"messages": [{"role": "user", "content": "q"}], "model": "m", "stream": false}));
     assert_eq!(chat(&json!({"messages": [], "format": "json"}))["response_format"]["type"], "json_object");
+    assert_eq!(chat(&json!({"messages": [], "shift": true}))["shift"], true);
     assert_eq!(chat(&json!({"messages": [], "keep_alive": 0.0}))["keep_alive"], 0);
     assert_eq!(chat(&json!({"messages": [], "keep_alive": -1.5}))["keep_alive"], -1);
     assert_eq!(chat(&json!({"messages": [], "keep_alive": 1.5}))["keep_alive"], 2);

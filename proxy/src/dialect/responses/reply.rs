@@ -188,6 +188,7 @@ mod tests {
             prompt: 10,
             cached: 4,
             completion: 2,
+            dropped: 0,
             reasoning: Some(1),
             times: Times::default(),
         }
