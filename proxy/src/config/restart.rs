@@ -44,7 +44,7 @@ fn engines<'a>(
     in_force: impl Fn(&str) -> Option<&'a EngineUpstream>,
 ) -> impl Iterator<Item = &'a str> {
     let differs = move |(name, upstream): (&'a String, &'a Upstream)| match (upstream, in_force(name)) {
-        (Upstream::Engine(new), Some(runs)) if new != runs => Some(name.as_str()),
+        (Upstream::Engine(new), Some(runs)) if **new != *runs => Some(name.as_str()),
         _ => None,
     };
     new.upstreams.iter().filter_map(differs)

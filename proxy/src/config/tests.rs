@@ -269,7 +269,7 @@ fn what_needs_a_restart_is_named() {
     let needs = |new: &str| {
         let new = of(new);
         let runs = |name: &str| match old.upstreams.get(name)? {
-            Upstream::Engine(engine) => Some(engine),
+            Upstream::Engine(engine) => Some(&**engine),
             Upstream::Http(_) => None,
         };
         needs_restart(&old, &new, runs)

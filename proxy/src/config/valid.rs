@@ -103,7 +103,7 @@ pub struct Key {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Upstream {
     /// A model that runs in this process.
-    Engine(EngineUpstream),
+    Engine(Box<EngineUpstream>),
     /// A server that speaks HTTP.
     Http(Box<HttpUpstream>),
 }

@@ -27,7 +27,7 @@ impl Check<'_> {
         match (&raw.engine, raw.is_server()) {
             (Some(engine), false) => {
                 self.no_http_options(at, raw);
-                self.engine(&at.key("engine"), name, engine).map(Upstream::Engine)
+                self.engine(&at.key("engine"), name, engine).map(|engine| Upstream::Engine(Box::new(engine)))
             }
             (None, true) => self.http(at, raw).map(|server| Upstream::Http(Box::new(server))),
             (Some(_), true) => {
