@@ -26,7 +26,7 @@ rm -rf .tools/netns
 mkdir -p .tools/bin .tools/netns
 cp -a "$work"/usr/lib/*/lib*.so.* "$work"/usr/lib/*/xtables .tools/netns/
 cp "$work"/usr/sbin/xtables-nft-multi .tools/netns/
-cp "$(find "$work" -name busybox -type f -print -quit)" .tools/bin/busybox
+cp "$(find "$work" -path '*/bin/busybox' -type f -print -quit)" .tools/bin/busybox
 for tool in ip6tables iptables; do
   printf '#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")/../netns\nLD_LIBRARY_PATH=$here XTABLES_LIBDIR=$here/xtables exec "$here/xtables-nft-multi" %s "$@"\n' "$tool" >".tools/bin/$tool"
   chmod +x ".tools/bin/$tool"

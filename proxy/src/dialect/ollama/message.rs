@@ -10,7 +10,7 @@ use plimsoll_policies::json::{self, Span};
 use serde_json::Value;
 
 use super::super::DialectError;
-use super::object::{Object, wrong};
+use super::object::{Object, place, wrong};
 
 /// A message of Ollama's form over its text.
 pub(super) struct Element<'b> {
@@ -60,6 +60,10 @@ impl<'b> Element<'b> {
             Object::read(raw, start).ok_or_else(|| wrong(at, "an object with `role` and `content`", raw))?;
         object.string(at, "content")?;
         let images = object.list(at, "images")?;
+        if let Some(index) = images.iter().position(|(raw, _)| !raw.starts_with('"')) {
+            let place = place(at, &format!("images[{index}]"));
+            return Err(wrong(&place, "a string of base64", images[index].0));
+        }
         let calls = object.list(at, "tool_calls")?;
         let calls = calls.into_iter().enumerate().map(|(index, (raw, span))| {
             let at = format!("{at}.tool_calls[{index}]");
@@ -121,7 +125,8 @@ impl<'b> Element<'b> {
             return text.to_owned();
         }
         let image = |(raw, _): &(&str, Span)| {
-            let data = raw.trim_matches('"');
+            // Between its quotes: a text may end in one of its own.
+            let data = &raw[1..raw.len() - 1];
             format!(r#"{{"type":"image_url","image_url":{{"url":"data:image;base64,{data}"}}}}"#)
         };
         let images: Vec<_> = self.images.iter().map(image).collect();

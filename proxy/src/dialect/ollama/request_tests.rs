@@ -58,6 +58,18 @@ fn what_says_nothing_is_left_out() {
 }
 
 #[test]
+fn an_image_is_a_text_of_whatever_characters() {
+    let read = chat(&json!({"messages": [{"role": "user", "content": "q", "images": ["AA\"", "\"\\"]}]}));
+    let urls: Vec<_> = (1..3).map(|part| &read["messages"][0]["content"][part]["image_url"]["url"]).collect();
+    assert_eq!(urls, ["data:image;base64,AA\"", "data:image;base64,\"\\"]);
+    for (image, place) in [(json!(5), "messages[0].images[1]"), (json!({"a": "b"}), "messages[0].images[1]")]
+    {
+        let body = json!({"messages": [{"role": "user", "content": "q", "images": ["AAAA", image]}]});
+        assert_eq!(refused(Endpoint::Chat, &body), place);
+    }
+}
+
+#[test]
 fn calls_and_results_find_each_other() {
     let call = |name: &str| json!({"function": {"name": name, "arguments": {"n": 1}}});
     let read = chat(&json!({"messages": [
