@@ -226,7 +226,7 @@ impl Bench {
             while !asking.iter().all(thread::ScopedJoinHandle::is_finished) {
                 held = held.max(self.upstream.held());
                 peak = peak.max(tree.resident());
-                thread::sleep(Duration::from_millis(2));
+                thread::park_timeout(Duration::from_millis(2));
             }
             (peak, held)
         });
@@ -274,11 +274,11 @@ impl Bench {
         let begun = Instant::now();
         let mut process = command.spawn().expect("the sidecar starts");
         while !is_ready(admin) {
-            thread::sleep(Duration::from_micros(500));
+            thread::park_timeout(Duration::from_micros(500));
         }
         let ready = millis(begun.elapsed());
         while !subjects::answers(&Target::new(data, &[])) {
-            thread::sleep(Duration::from_micros(500));
+            thread::park_timeout(Duration::from_micros(500));
         }
         let asked = millis(begun.elapsed());
         let _ = process.kill();

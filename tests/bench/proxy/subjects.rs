@@ -304,7 +304,7 @@ impl Cast {
                     late.push(subject.who);
                     break;
                 }
-                thread::sleep(Duration::from_millis(50));
+                thread::park_timeout(Duration::from_millis(50));
             }
         }
         self.subjects.retain(|subject| !late.contains(&subject.who));
