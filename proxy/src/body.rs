@@ -4,11 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, HeaderMap};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, Sleep};
@@ -128,19 +128,37 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge { limit });
     }
-    let original = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(BodyError::TooLarge { limit }),
-        Err(error) => {
-            let after = paused(error.as_ref());
-            return Err(after.map_or_else(|| BodyError::Broken(error), |after| BodyError::Idle { after }));
-        }
-    };
+    let original = whole(body, limit).await?;
     let mut decoded = original.clone();
     for coding in codings.into_iter().rev() {
         decoded = coding.decode(&decoded, limit).await?;
     }
     Ok(Payload { original, decoded })
+}
+
+/// All of a body in one buffer, made once where the length is known: a copy beside the pieces would double it.
+async fn whole(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match paused(&error) {
+            Some(after) => BodyError::Idle { after },
+            None => BodyError::Broken(error.into()),
+        })?;
+        // Trailers say nothing that is asked here.
+        let Ok(piece) = frame.into_data() else { continue };
+        if piece.len() > limit - whole.len() {
+            return Err(BodyError::TooLarge { limit });
+        }
+        if whole.is_empty() {
+            if body.is_end_stream() {
+                return Ok(piece);
+            }
+            let rest = usize::try_from(body.size_hint().lower()).unwrap_or(limit).min(limit);
+            whole.reserve(piece.len() + rest);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -388,6 +406,27 @@ impl http_body::Body for Begun {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_read_whole_within_its_limit() {
+        let pieces = || {
+            let inner = begun(Ok(Frame::data("second ".into())), full("third"));
+            begun(Ok(Frame::data("first ".into())), inner)
+        };
+        let read = async |body, limit| read_body(&HeaderMap::new(), body, limit).await;
+        assert_eq!(read(pieces(), 18).await.unwrap().original, "first second third");
+        assert!(matches!(read(pieces(), 17).await, Err(BodyError::TooLarge { limit: 17 })));
+        assert_eq!(read(full(""), 0).await.unwrap().decoded, "");
+        // Of unknown length, and too long in its second piece.
+        let streamed = |pieces: [&'static str; 2]| {
+            let frames = pieces.map(|piece| Ok(Frame::data(Bytes::from(piece))));
+            BodyExt::boxed_unsync(http_body_util::StreamBody::new(tokio_stream::iter(frames)))
+        };
+        assert_eq!(read(streamed(["ab", "c"]), 3).await.unwrap().original, "abc");
+        assert!(matches!(read(streamed(["ab", "cd"]), 3).await, Err(BodyError::TooLarge { .. })));
+        let broken = begun(Ok(Frame::data("a".into())), begun(Err(BrokenOff::new("gone")), full("")));
+        assert!(matches!(read(broken, 9).await, Err(BodyError::Broken(_))));
+    }
 
     #[tokio::test]
     async fn each_end_before_the_time_has_its_name() {
