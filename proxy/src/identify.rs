@@ -123,6 +123,9 @@ impl Api {
 /// A path in one spelling. Many servers read `//v1/`, `/v1/./`, `/x/../v1/` and `/%761/` as `/v1/`: another spelling
 /// must not lead round a policy.
 pub fn plain(path: &str) -> String {
+    if is_plain(path) {
+        return path.to_owned();
+    }
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut parts = Vec::new();
     for part in decoded.split('/') {
@@ -133,6 +136,11 @@ pub fn plain(path: &str) -> String {
         }
     }
     parts.into_iter().flat_map(|part| ["/", part]).collect()
+}
+
+/// Whether a path surely is in the plain spelling, as almost all are.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && !path.ends_with('/') && !["%", "//", "/."].iter().any(|odd| path.contains(odd))
 }
 
 /// A request whose head is understood.
@@ -239,4 +247,31 @@ fn may_enter(candidates: &[Arc<Route>], bearer: &Bearer) -> Result<(), KeyError>
         }
     }
     refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn every_spelling_of_a_path_is_read_as_the_plain_one() {
+        for spelling in [
+            "/v1/chat",
+            "//v1/chat",
+            "/v1//chat",
+            "/v1/./chat",
+            "/x/../v1/chat",
+            "/%761/chat",
+            "/v1/chat/",
+            "/v1/chat/.",
+            "/v1%2fchat",
+        ] {
+            assert_eq!(plain(spelling), "/v1/chat", "{spelling}");
+        }
+        for (path, read) in
+            [("/", ""), ("/.well-known/x", "/.well-known/x"), ("/a.b/c", "/a.b/c"), ("/..", "")]
+        {
+            assert_eq!(plain(path), read);
+        }
+    }
 }

@@ -33,8 +33,8 @@ impl Clock for Instant {
     }
 
     fn wait_until(&self, due: Duration) {
-        if let Some(long) = due.checked_sub(self.elapsed() + SLACK) {
-            thread::sleep(long);
+        while let Some(long) = due.checked_sub(self.elapsed() + SLACK) {
+            thread::park_timeout(long);
         }
         while self.elapsed() < due {
             std::hint::spin_loop();

@@ -221,12 +221,13 @@ impl HttpUpstream {
 
 /// A replica's address with a path appended.
 pub(super) fn appended(base: &Uri, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
-    let path = format!("{}{}", base.path().trim_end_matches('/'), path.map_or("/", PathAndQuery::as_str));
-    Uri::builder()
-        .scheme(base.scheme_str().unwrap_or("http"))
-        .authority(base.authority().map_or("", |authority| authority.as_str()))
-        .path_and_query(path)
-        .build()
+    let path = path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = Some(match base.path().trim_end_matches('/') {
+        "" => path,
+        before => format!("{before}{path}").parse()?,
+    });
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// What an answer is handled by.
@@ -381,5 +382,23 @@ impl Observe for Watch {
 
     fn broken_by(&mut self, why: &BrokenOff) {
         fail(self.span.take(), why.code());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_appended_to_the_servers_own() {
+        for (base, path, uri) in [
+            ("http://a:8000", Some("/v1/chat?x=1"), "http://a:8000/v1/chat?x=1"),
+            ("http://a:8000/", Some("/v1"), "http://a:8000/v1"),
+            ("https://a/openai/", Some("/v1?x"), "https://a/openai/v1?x"),
+            ("http://a/base", None, "http://a/base/"),
+        ] {
+            let path = path.map(|path| path.parse().expect("a path"));
+            assert_eq!(appended(&base.parse().expect("a URL"), path.as_ref()).unwrap(), uri);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Plimsoll beside other proxies, before one upstream, in one run: `make bench-proxy`.
 //!
 //! Arguments: the parts to measure (`1KB 32KB 256KB 1MB throughput streams memory start`; default: all), `--rounds N`,
-//! `--block MS`, `--only NAME` for those with this in their name, which writes no results, `--plimsoll PATH` for another
+//! `--block MS`, `--only NAME,NAME` for those with this in their names, which writes no results, `--plimsoll PATH` for another
 //! build of the sidecar.
 
 mod bare;
@@ -57,13 +57,22 @@ fn main() {
     let wanted = |name: &str| arguments.iter().any(|argument| argument == name);
     let names = SIZES.map(|size| size.name.replace(' ', ""));
     let all = !names.iter().map(String::as_str).chain(OTHERS).any(wanted);
-    for (size, name) in SIZES.into_iter().zip(&names).filter(|(_, name)| all || wanted(name)) {
+    let wanted = |name: &str| all || wanted(name);
+    // Fresh processes are measured before the others run.
+    for name in ["start", "memory"].into_iter().filter(|name| wanted(name)) {
         println!("{name}");
-        done(&bench, &bench.latency(size));
+        done(&bench, &if name == "start" { bench.start() } else { bench.memory() });
     }
-    for name in OTHERS.into_iter().filter(|name| all || wanted(name)) {
-        println!("{name}");
-        done(&bench, &measured(&bench, name));
+    if names.iter().map(String::as_str).chain(["throughput", "streams"]).any(wanted) {
+        let cast = bench.stage.start(&subjects::ALL);
+        for (size, name) in SIZES.into_iter().zip(&names).filter(|(_, name)| wanted(name)) {
+            println!("{name}");
+            done(&bench, &bench.latency(&cast, size));
+        }
+        for name in ["throughput", "streams"].into_iter().filter(|name| wanted(name)) {
+            println!("{name}");
+            done(&bench, &if name == "streams" { bench.streams(&cast) } else { bench.throughput(&cast) });
+        }
     }
     if bench.stage.only.is_some() {
         return;
@@ -72,15 +81,6 @@ fn main() {
     results::write(&parts, &subjects::versions(&bench.stage.plimsoll));
     plot::write(&parts);
     targets::all(&parts).iter().for_each(|target| println!("{}", target.line()));
-}
-
-fn measured(bench: &Bench, name: &str) -> Part {
-    match name {
-        "throughput" => bench.throughput(),
-        "streams" => bench.streams(),
-        "memory" => bench.memory(),
-        _ => bench.start(),
-    }
 }
 
 /// A part is kept as soon as it is there.

@@ -93,9 +93,8 @@ impl Bench {
     }
 
     /// An open loop at one size: latency and CPU.
-    pub(crate) fn latency(&self, size: Size) -> Part {
+    pub(crate) fn latency(&self, cast: &Cast, size: Size) -> Part {
         self.upstream.behave(Manner::AtOnce);
-        let cast = self.stage.start(&ALL);
         let conversation = Conversation::new(size, 1, false);
         let turns = std::sync::atomic::AtomicUsize::new(0);
         let next = |_| conversation.grown(turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
@@ -104,7 +103,7 @@ impl Bench {
             let warm = Schedule::of(size.rate * subject.who.pace(), Duration::from_millis(500));
             open_loop(&subject.target, CONNECTIONS, warm, next, &|_, _| ());
         }
-        let blocks = self.in_turn(&cast, |_, subject| {
+        let blocks = self.in_turn(cast, |_, subject| {
             let schedule = Schedule::of(size.rate * subject.who.pace(), self.block);
             open_loop(&subject.target, CONNECTIONS, schedule, next, &|_, _| ())
         });
@@ -129,17 +128,16 @@ impl Bench {
         Part::new(
             size.name,
             rows.collect(),
-            &cast,
+            cast,
             &[("bytes", bytes as f64), ("messages", size.messages as f64)],
         )
     }
 
     /// A closed loop of 1 KB: how many a second.
-    pub(crate) fn throughput(&self) -> Part {
+    pub(crate) fn throughput(&self, cast: &Cast) -> Part {
         self.upstream.behave(Manner::AtOnce);
-        let cast = self.stage.start(&ALL);
         let conversation = Conversation::new(SIZES[0], 1, false);
-        let blocks = self.in_turn(&cast, |_, subject| {
+        let blocks = self.in_turn(cast, |_, subject| {
             closed_loop(&subject.target, CLOSED, self.block, |turn| conversation.grown(turn))
         });
         let rows = cast.subjects.iter().zip(&blocks).map(|(subject, own)| {
@@ -154,17 +152,15 @@ impl Bench {
                 ],
             )
         });
-        Part::new("throughput", rows.collect(), &cast, &[("connections", CLOSED as f64)])
+        Part::new("throughput", rows.collect(), cast, &[("connections", CLOSED as f64)])
     }
 
     /// Streams of 1 KB requests: how late the first event comes, and the later ones.
-    pub(crate) fn streams(&self) -> Part {
-        self.upstream.behave(Manner::AtOnce);
-        let cast = self.stage.start(&ALL);
+    pub(crate) fn streams(&self, cast: &Cast) -> Part {
         self.upstream.behave(Manner::Streaming);
         let conversation = Conversation::new(SIZES[0], 1, true);
         let mut heard: Vec<(Vec<f64>, Vec<f64>, Vec<f64>)> = vec![Default::default(); cast.subjects.len()];
-        let blocks = self.in_turn(&cast, |_, subject| {
+        let blocks = self.in_turn(cast, |_, subject| {
             let place =
                 cast.subjects.iter().position(|one| one.who == subject.who).expect("it is one of them");
             let (first, later) = (Mutex::default(), Mutex::default());
@@ -197,7 +193,7 @@ impl Bench {
                     ],
                 )
             });
-        Part::new("streams", rows.collect(), &cast, &[("rate", STREAMS), ("events", EVENTS as f64)])
+        Part::new("streams", rows.collect(), cast, &[("rate", STREAMS), ("events", EVENTS as f64)])
     }
 
     /// Resident memory of fresh processes: idle, and with bodies of 1 MB in flight.
@@ -230,7 +226,7 @@ impl Bench {
             while !asking.iter().all(thread::ScopedJoinHandle::is_finished) {
                 held = held.max(self.upstream.held());
                 peak = peak.max(tree.resident());
-                thread::sleep(Duration::from_millis(2));
+                thread::park_timeout(Duration::from_millis(2));
             }
             (peak, held)
         });
@@ -278,11 +274,11 @@ impl Bench {
         let begun = Instant::now();
         let mut process = command.spawn().expect("the sidecar starts");
         while !is_ready(admin) {
-            thread::sleep(Duration::from_micros(500));
+            thread::park_timeout(Duration::from_micros(500));
         }
         let ready = millis(begun.elapsed());
         while !subjects::answers(&Target::new(data, &[])) {
-            thread::sleep(Duration::from_micros(500));
+            thread::park_timeout(Duration::from_micros(500));
         }
         let asked = millis(begun.elapsed());
         let _ = process.kill();

@@ -161,8 +161,9 @@ fn section(parts: &[Part], versions: &[(String, String)]) -> String {
 const HOW: &str = "\
 All stand before one upstream that answers at once, on the machine that the load comes from too. Each block of requests goes
 to one of them, then to the next, round after round; a median is one over the blocks, a p99 one over all requests.
-Latencies count from when a request was due (open loop); *added* is against `direct` in the same round. LiteLLM and
-Portkey are asked at a fifth of the rate, headroom at a twentieth. *CPU* is the time that the process and its children ran on a processor.
+Latencies count from when a request was due (open loop); *added* is against `direct` in the same round. Portkey, LiteLLM and
+headroom are asked at a lower rate (column requests/s), at which they use up to three quarters of a processor.
+*CPU* is the time that the process and its children ran on a processor.
 Plimsoll runs on its defaults: the log at `info` to a file, metrics, traces made and not sent (no collector), the last
 requests kept for `explain`. Governed is the preset `agent` over a conversation that grew by its last message, within the
 window, counted by a model folder. nginx passes bodies on unbuffered; LiteLLM has one worker; headroom neither caches nor

@@ -78,8 +78,8 @@ impl Who {
     /// Its share of the rate: what needs milliseconds for a request is not to be overrun.
     pub(crate) fn pace(self) -> f64 {
         match self {
-            Self::LiteLlm | Self::Portkey => 0.2,
-            Self::Headroom(_) => 0.05,
+            Self::Portkey => 0.2,
+            Self::LiteLlm | Self::Headroom(_) => 0.05,
             _ => 1.0,
         }
     }
@@ -144,7 +144,7 @@ pub(crate) struct Stage {
     pub(crate) plimsoll: PathBuf,
     /// Where configurations and logs lie.
     pub(crate) folder: PathBuf,
-    /// Who is started, by a part of the name, besides the upstream itself; nothing: all.
+    /// Who is started besides the upstream itself, by parts of their names with commas between; nothing: all.
     pub(crate) only: Option<String>,
 }
 
@@ -159,9 +159,9 @@ impl Stage {
     /// Starts all of these, each process once, side by side.
     pub(crate) fn start(&self, whom: &[Who]) -> Cast {
         let mut cast = Cast { subjects: Vec::new(), running: Vec::new(), missing: Vec::new() };
-        let wanted = |who: &Who| {
-            self.only.as_ref().is_none_or(|only| *who == Who::Direct || who.name().contains(only))
-        };
+        let named = |who: &Who, only: &String| only.split(',').any(|part| who.name().contains(part));
+        let wanted =
+            |who: &Who| *who == Who::Direct || self.only.as_ref().is_none_or(|only| named(who, only));
         for who in whom.iter().copied().filter(wanted) {
             if who == Who::Direct {
                 cast.subjects.push(Subject { who, target: self.target(who, self.upstream), running: None });
@@ -304,7 +304,7 @@ impl Cast {
                     late.push(subject.who);
                     break;
                 }
-                thread::sleep(Duration::from_millis(50));
+                thread::park_timeout(Duration::from_millis(50));
             }
         }
         self.subjects.retain(|subject| !late.contains(&subject.who));
@@ -406,7 +406,8 @@ pub(crate) fn versions(plimsoll: &Path) -> Vec<(String, String)> {
     let first = |command: &mut Command| {
         let output = command.output().ok()?;
         let text = [output.stdout, output.stderr].concat();
-        Some(String::from_utf8_lossy(&text).lines().next()?.trim().to_owned())
+        let text = String::from_utf8_lossy(&text);
+        Some(text.lines().next()?.trim().rsplit([' ', '/']).next()?.to_owned())
     };
     let pinned = |file: &str, before: &str| {
         let text = fs::read_to_string(root().join(file)).ok()?;
