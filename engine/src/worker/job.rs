@@ -113,7 +113,11 @@ impl Job {
         if !self.request.pace.is_zero() {
             self.told = Instant::now();
         }
-        self.held.drain(..).fold(true, |heard, event| self.events.send(Ok(event)).is_ok() && heard)
+        let mut heard = true;
+        for event in self.held.drain(..) {
+            heard &= self.events.send(Ok(event)).is_ok();
+        }
+        heard
     }
 
     pub(super) fn fail(mut self, error: GenerateError) {
