@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use plimsoll_engine::{
     ContextLimit, Device, Engine, EngineConfig, Event, Generate, KeepAlive, KvDtype, MemoryLimit, ModelPaths,
     Offload, Sampling,
 };
 use plimsoll_tests::shared::{root, shared};
+
+/// Tokens within this time are told together, as the sidecar has it.
+const PACE: Duration = Duration::from_millis(5);
 
 /// A model with its name in tables.
 pub(crate) struct Model {
@@ -86,13 +89,14 @@ impl Timed {
     }
 }
 
-/// A greedy answer of so many tokens.
+/// A greedy answer of so many tokens; the end of text may not come before.
 pub(crate) async fn ask(engine: &Engine, prompt: &[u32], tokens: u32) -> Timed {
     let prompt: Arc<[u32]> = prompt.into();
     let room = u32::try_from(prompt.len()).expect("short") + tokens;
     let permit = engine.reserve_for(&prompt, room).await.expect("there is room");
     let sampling = Sampling::greedy();
-    let request = Generate { prompt, max_tokens: tokens, sampling, ignore_eos: true, ..Generate::default() };
+    let (max_tokens, min_tokens, pace) = (tokens, tokens, PACE);
+    let request = Generate { prompt, max_tokens, min_tokens, sampling, pace, ..Generate::default() };
     let asked = Instant::now();
     let mut timed = Timed {
         asked,

@@ -62,7 +62,8 @@ impl Report {
                 .map_or(("", ""), |(target, met)| (target.as_str(), if *met { "met" } else { "**missed**" }));
             writeln!(text, "| {what} | {measured} | {target} | {met} |").expect("a string takes it");
         }
-        let notes = self.notes.iter().map(String::as_str).chain(std::iter::once(machine().leak() as &str));
+        let place = machine();
+        let notes = self.notes.iter().map(String::as_str).chain([place.as_str()]);
         writeln!(text, "\n{}", notes.collect::<Vec<_>>().join(" ")).expect("a string takes it");
         text
     }
@@ -77,12 +78,11 @@ impl Report {
         let had = fs::read_to_string(&path).unwrap_or_else(|_| "# Measured\n".to_owned());
         let (before, section, after) = cut(&had, SECTION);
         let (first, _, rest) = cut(&section, &format!("{SECTION} {part}"));
-        let head = "\n## The engine, by `make bench-engine`\n\nRatios are medians over pairs taken by turns in one run; \
-                    only they say something on a shared machine.\n";
-        let first = if section.is_empty() { head.to_owned() } else { first };
-        let part = marked(&format!("{SECTION} {part}"), &format!("\n{}\n", self.markdown()));
-        let section =
-            marked(SECTION, &format!("{}\n{part}{rest}", first.trim_end_matches('\n').to_owned() + "\n"));
+        let head = "## The engine, by `make bench-engine`\n\nRatios are medians over pairs taken by turns in one run; \
+                    only they say something on a shared machine.";
+        let first = if section.is_empty() { head } else { first.trim() };
+        let part = marked(&format!("{SECTION} {part}"), &self.markdown());
+        let section = marked(SECTION, &format!("{first}\n\n{part}\n{}", rest.trim_start()));
         let text = format!("{}\n\n{section}{after}", before.trim_end());
         fs::write(&path, text).unwrap_or_else(|error| eprintln!("{}: {error}", path.display()));
     }

@@ -17,7 +17,7 @@ const ANSWER: u32 = 60;
 
 pub(crate) fn run() -> Option<Report> {
     let sidecar = Process::start("slots: 4, threads: 2, context: 4096");
-    let mut report = Report::new("Turn 20 of a conversation of 4,000 tokens, over HTTP");
+    let mut report = Report::new("Turn 20 of a conversation, over HTTP");
     let mut pairs = Vec::new();
     for salt in 0..=CONVERSATIONS {
         let mut messages = Vec::new();
@@ -48,11 +48,11 @@ pub(crate) fn run() -> Option<Report> {
     Some(report)
 }
 
-/// What the user says: about 130 tokens.
+/// What the user says: about 110 tokens.
 fn said(salt: u32, turn: u32) -> String {
     let words = ["cache", "window", "token", "prompt", "policy", "memory", "engine"];
     let word = |i: u32| words[((salt * 5 + turn * 3 + i * i) % 7) as usize];
-    let text: Vec<_> = (0..28).map(|i| format!("the {} {}", word(i), salt * 31 + turn * 7 + i)).collect();
+    let text: Vec<_> = (0..18).map(|i| format!("the {} {}", word(i), salt * 31 + turn * 7 + i)).collect();
     format!("{} Note {}: {}. What is the KV cache?", salt + 100, turn, text.join(", "))
 }
 
