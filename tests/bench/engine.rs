@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use plimsoll_engine::{
-    ContextLimit, Device, Engine, EngineConfig, Generate, KeepAlive, MemoryLimit, ModelPaths, Sampling,
+    ContextLimit, Device, Engine, EngineConfig, Generate, KeepAlive, KvDtype, MemoryLimit, ModelPaths,
+    Sampling,
 };
 use plimsoll_tests::shared::{one_engine, root, shared};
 use plimsoll_tests::{Sidecar, post};
@@ -139,6 +140,7 @@ fn load(model: &Path, slots: u32) -> Engine {
         onnxruntime: root().join(".runtime/libonnxruntime.so"),
         queue: 64,
         keep_alive: KeepAlive::Always,
+        kv_dtype: KvDtype::Auto,
     };
     Engine::load(config).expect("the model loads")
 }
