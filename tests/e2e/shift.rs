@@ -64,7 +64,7 @@ fn a_stream_says_so_before_and_after() {
     let long = ask(500);
     assert_eq!(long.header(SHIFT), "possible");
     let text = long.text();
-    let last = text.lines().filter_map(|line| line.strip_prefix("data: {")).last().unwrap().to_owned();
+    let last = text.lines().filter_map(|line| line.strip_prefix("data: {")).next_back().unwrap().to_owned();
     let last: Value = serde_json::from_str(&format!("{{{last}")).unwrap();
     assert_eq!((&last["usage"]["completion_tokens"], &last["truncated"]), (&json!(500), &json!(true)));
     let short = ask(20);
