@@ -53,5 +53,6 @@ mod tooling;
 mod traced;
 mod traces;
 mod upstreams;
+mod vllm;
 mod windows;
 mod wire;

@@ -8,6 +8,7 @@ pub mod fuzz;
 pub mod http;
 pub mod mock;
 pub mod process;
+pub mod results;
 pub mod shared;
 mod sidecar;
 
