@@ -48,6 +48,7 @@ mod status;
 mod storm;
 mod summaries;
 mod telemetry;
+mod tokenizing;
 mod tool_choice;
 mod tooling;
 mod traced;
