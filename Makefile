@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help run test test-long fuzz deny bench bench-latency bench-engine bench-policies bench-collector bench-proxy demo-eval requirements clean-tools setup build-tools
+.PHONY: help run test test-long test-vllm fuzz deny bench bench-latency bench-engine bench-policies bench-collector bench-proxy demo-eval requirements clean-tools setup build-tools
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test-long: setup ## Run the tests that take long, properties with 10,000 cases
 	cargo build --workspace --bins --tests --locked
 	PROPTEST_CASES=10000 cargo nextest run --release -p plimsoll-policies --locked --profile long --run-ignored all
 	PROPTEST_CASES=10000 cargo nextest run --workspace --exclude plimsoll-policies --locked --profile long --run-ignored all
+
+test-vllm: build-tools .runtime/libonnxruntime.so .tools/vllm/.ready ## Run the tests before a real vLLM (6 GB are fetched); writes tests/bench/RESULTS.md
+	cargo build --workspace --bins --tests --locked
+	python3 tests/vllm/run.py cargo nextest run -p plimsoll-tests --locked --profile vllm --run-ignored all
 
 fuzz: ## Fuzz what is read of strangers, a minute each: FUZZ_SECONDS=60 FUZZ_TARGETS="chat anthropic"
 	tests/fuzz/run.sh
@@ -56,6 +60,8 @@ requirements: .venv/.ready ## Lock the tests' Python and npm packages anew (need
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	    $$locked.in --output-file $$locked.txt; \
 	done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	  tests/setup/vllm.in --override tests/setup/vllm-overrides.in --output-file tests/setup/vllm.txt
 	PATH="$$PWD/.venv/bin:$$PATH" npm update --prefix tests/clients/node --package-lock-only --ignore-scripts
 
 clean-tools: ## Remove what the setup fetched: .runtime, .tools, .venv, node_modules
@@ -102,6 +108,9 @@ tests/clients/node/node_modules/.package-lock.json: tests/setup/node.sh tests/cl
 
 .tools/peers/portkey/.ready: tests/setup/peer-portkey.sh tests/setup/peers/portkey/package-lock.json
 	@tests/setup/peer-portkey.sh || echo "Portkey's gateway is left out"
+
+.tools/vllm/.ready: tests/setup/vllm.sh tests/setup/vllm.txt
+	@tests/setup/vllm.sh
 
 .tools/bin/chromium: tests/setup/chromium.sh
 	@tests/setup/chromium.sh

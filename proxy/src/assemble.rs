@@ -13,8 +13,8 @@ use plimsoll_engine::{
 use plimsoll_policies::{Chain, Summariser};
 use thiserror::Error;
 
-use crate::config::{self, Config, EngineUpstream, Loaded, needs_restart};
-use crate::count::Exact;
+use crate::config::{self, Config, EngineUpstream, Loaded, Tokenizer, needs_restart};
+use crate::count::{Exact, Server};
 use crate::forward::upstream::{ClientError, HttpUpstream};
 use crate::keys::Keys;
 use crate::live::{Counting, Embedded, Kind, Live, Revision, Route, Shared, Upstream};
@@ -257,15 +257,17 @@ fn engine_config(settings: &EngineUpstream, runtime: &Path) -> EngineConfig {
 fn http(name: &str, settings: &config::HttpUpstream) -> Result<Upstream, AcquireError> {
     let client = HttpUpstream::new(name, settings.clone())
         .map_err(|source| AcquireError::Client { upstream: name.to_owned(), source })?;
+    let client = Arc::new(client);
     let (counting, certificate) = match &settings.tokenizer {
         None => (Counting::estimated(), None),
-        Some(folder) => {
+        Some(Tokenizer::Upstream) => (Counting::Asked(Arc::new(Server::new(name, client.clone()))), None),
+        Some(Tokenizer::Folder(folder)) => {
             let counter = exact(name, folder)?;
             let certificate = certify(name, &counter.text);
             (Counting::Exact(counter), certificate)
         }
     };
-    Ok(Upstream { name: name.into(), kind: Kind::Http(Arc::new(client)), counting, certificate })
+    Ok(Upstream { name: name.into(), kind: Kind::Http(client), counting, certificate })
 }
 
 /// Tries a model's template, and tells the log where prompts will not be reused.

@@ -1,5 +1,7 @@
-//! Counts a conversation's tokens: exactly by the model's own template and tokenizer, or by tiktoken, marked as an estimate.
+//! Counts a conversation's tokens: exactly by the model's own template and tokenizer, by the server that will run it, or
+//! by tiktoken, marked as an estimate.
 
+mod asked;
 mod estimate;
 mod exact;
 mod known;
@@ -9,8 +11,12 @@ use std::sync::Arc;
 
 use plimsoll_policies::CountTokens;
 
+use crate::forward::headers::for_own_questions;
+use crate::forward::tokens::Asker;
+use crate::live::Counting;
 use crate::parse::Call;
 
+pub use asked::{Asked, Server};
 pub use estimate::Estimate;
 pub use exact::Exact;
 
@@ -23,9 +29,20 @@ pub struct Counted {
 }
 
 /// Chooses the counter of a call. The chain does the counting itself, before and after, through the counter's memo.
-pub fn count(call: Call) -> Counted {
-    let upstream = &call.envelope.route.upstream;
-    let counter = call.work.chat().map(|chat| upstream.counter(chat.model.as_deref()));
+/// Where a server is asked, it is asked for the prompt as it came here already, without holding up a thread.
+pub async fn count(call: Call) -> Counted {
+    let counter = match call.work.chat() {
+        Some(chat) => match &call.envelope.route.upstream.counting {
+            Counting::Asked(server) => {
+                let credentials = for_own_questions(&call.envelope.head.headers);
+                let asker = Asker { model: chat.model.clone(), credentials };
+                let asked = Asked::new(server.clone(), asker, chat.conversation.messages().to_vec());
+                Some(Counter::Asked(Arc::new(asked.begin(&chat.conversation).await)))
+            }
+            counting => Some(counting.counter(chat.model.as_deref())),
+        },
+        None => None,
+    };
     Counted { call, counter }
 }
 
@@ -36,6 +53,8 @@ pub enum Counter {
     Exact(Arc<Exact>),
     /// By the nearest public encoding.
     Estimate(Arc<Estimate>),
+    /// By the server that will run the prompt.
+    Asked(Arc<Asked>),
 }
 
 impl Counter {
@@ -44,6 +63,17 @@ impl Counter {
         match self {
             Self::Exact(exact) => exact.as_ref(),
             Self::Estimate(estimate) => estimate.as_ref(),
+            Self::Asked(asked) => asked.as_ref(),
         }
+    }
+
+    /// Whether it waits for somebody else, which threads that serve requests must not do.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self, Self::Asked(_))
+    }
+
+    /// Whether counts are estimates, from the beginning or by now.
+    pub(crate) fn estimates(&self) -> bool {
+        self.as_dyn().estimated()
     }
 }

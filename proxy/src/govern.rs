@@ -183,6 +183,9 @@ async fn run(
     }
 }
 
+/// Something that a chain does.
+type Step<T> = fn(&Chain, &Conversation, &Context<'_>) -> Result<T, Refusal>;
+
 /// What a chain says, and the span of the last summary that it was given.
 type Applied = (Verdict, Option<SpanRef>);
 
@@ -268,15 +271,30 @@ impl Rule {
         Ok(ahead.map(|(verdict, _)| verdict))
     }
 
+    /// Where the server that counts fell silent on the way, once more: a cut is decided by counts of one kind.
     async fn on_chain<T: Send + 'static>(
         &self,
         conversation: Conversation,
         spent: bool,
-        work: fn(&Chain, &Conversation, &Context<'_>) -> Result<T, Refusal>,
+        work: Step<T>,
+    ) -> Result<Result<(T, Option<SpanRef>), Refusal>, JoinError> {
+        let estimated = self.counter.estimates();
+        let done = self.once_on_chain(conversation.clone(), spent, work).await;
+        if self.counter.estimates() == estimated {
+            return done;
+        }
+        self.once_on_chain(conversation, spent, work).await
+    }
+
+    async fn once_on_chain<T: Send + 'static>(
+        &self,
+        conversation: Conversation,
+        spent: bool,
+        work: Step<T>,
     ) -> Result<Result<(T, Option<SpanRef>), Refusal>, JoinError> {
         let (route, summaries, counter) = (self.route.clone(), self.summaries.clone(), self.counter.clone());
         let (off, limits) = (self.mode == Mode::Off, self.limits);
-        let inline = conversation.to_json().len() < INLINE;
+        let inline = conversation.to_json().len() < INLINE && !self.counter.waits();
         let apply = move || {
             let given = Given::of(&summaries, spent);
             let counter = Resident::new(&counter, &route.upstream.kind);

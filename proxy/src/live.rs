@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use http::request::Parts;
 use plimsoll_engine::text::Certificate;
 use plimsoll_engine::{Engine, Sampling};
@@ -11,8 +12,9 @@ use plimsoll_policies::{Chain, Tokens};
 use quick_cache::sync::Cache;
 
 use crate::config::{Config, EngineUpstream, Explain, Limits, Match, Mode, OnUnparsable};
-use crate::count::{Counter, Estimate, Exact};
+use crate::count::{Asked, Counter, Estimate, Exact, Server};
 use crate::explain::Ring;
+use crate::forward::tokens::Asker;
 use crate::forward::upstream::HttpUpstream;
 use crate::govern::{Preparer, SummaryMemo};
 use crate::kept::Kept;
@@ -234,6 +236,8 @@ pub enum Counting {
     Exact(Arc<Exact>),
     /// By the encoding that each model's name tells.
     Estimated(Cache<&'static str, Arc<Estimate>>),
+    /// By its server.
+    Asked(Arc<Server>),
 }
 
 impl Counting {
@@ -251,6 +255,10 @@ impl Counting {
                 let make = || Ok::<_, Infallible>(Arc::new(Estimate::new(encoding)));
                 let Ok(estimate) = made.get_or_insert_with(&encoding, make);
                 Counter::Estimate(estimate)
+            }
+            Self::Asked(server) => {
+                let asker = Asker { model: model.map(str::to_owned), credentials: HeaderMap::new() };
+                Counter::Asked(Arc::new(Asked::new(server.clone(), asker, Vec::new())))
             }
         }
     }

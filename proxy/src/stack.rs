@@ -31,7 +31,7 @@ pub fn stack(shared: Arc<Shared>) -> Stack {
         // The body is read once; its model chooses the route.
         .filter_async(parse::parse)
         // Counting stands before governing: policies decide by tokens.
-        .filter(|call| Ok::<_, Infallible>(count::count(call)))
+        .filter_async(|call| async { Ok::<_, Infallible>(count::count(call).await) })
         // A model's own reads of what was shortened are answered here. Outside of governing: every round fits the window.
         .layer(read_tool::layer())
         // Summaries run here, under permits of their own, before the call's own permit is asked for.

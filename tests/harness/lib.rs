@@ -10,6 +10,7 @@ pub mod http;
 pub mod load;
 pub mod mock;
 pub mod process;
+pub mod results;
 pub mod shared;
 mod sidecar;
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use plimsoll_policies::Tokens;
 use plimsoll_policies::config::{PolicyConfig, Step, resolve};
 use plimsoll_proxy::assemble;
-use plimsoll_proxy::config::{Config, EngineContext, ModelPaths, Route, Upstream};
+use plimsoll_proxy::config::{Config, EngineContext, ModelPaths, Route, Tokenizer, Upstream};
 use plimsoll_proxy::count::{Counter, Estimate};
 
 /// The route of this name; the last one, which takes everything, where none is named.
@@ -38,7 +38,14 @@ pub(crate) fn estimate(model: Option<&str>) -> Counter {
 pub(crate) fn tokenizer<'a>(config: &'a Config, route: &Route) -> anyhow::Result<Option<&'a Path>> {
     match &config.upstreams[&route.upstream] {
         Upstream::Engine(engine) => Ok(Some(folder(&engine.model)?)),
-        Upstream::Http(http) => Ok(http.tokenizer.as_deref()),
+        Upstream::Http(http) => Ok(folder_of(http.tokenizer.as_ref())),
+    }
+}
+
+fn folder_of(tokenizer: Option<&Tokenizer>) -> Option<&Path> {
+    match tokenizer? {
+        Tokenizer::Folder(folder) => Some(folder),
+        Tokenizer::Upstream => None,
     }
 }
 
@@ -46,7 +53,7 @@ pub(crate) fn tokenizer<'a>(config: &'a Config, route: &Route) -> anyhow::Result
 pub(crate) fn tokenizer_of(upstream: &Upstream) -> Option<&Path> {
     match upstream {
         Upstream::Engine(engine) => folder(&engine.model).ok(),
-        Upstream::Http(http) => http.tokenizer.as_deref(),
+        Upstream::Http(http) => folder_of(http.tokenizer.as_ref()),
     }
 }
 

@@ -55,7 +55,7 @@ pub use secret::Secret;
 pub use valid::{
     Artifacts, Checkpoints, Config, Cors, Device, Ejection, EngineContext, EngineUpstream, Explain,
     HealthCheck, HttpUpstream, Keep, Key, Limits, Listen, Log, Match, Memory, ModelPaths, Otlp, Retries,
-    Route, Runtime, Telemetry, Timeouts, Upstream,
+    Route, Runtime, Telemetry, Timeouts, Tokenizer, Upstream,
 };
 pub use watch::{Change, Reloads, Watch};
 

@@ -114,9 +114,11 @@ pub(super) struct Upstream {
     /// caller's. Default: the caller's is passed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api_key: Option<Secret>,
-    /// Model folder (tokenizer, chat template) that counts exactly for `url`. Default: counts are estimates.
+    /// What counts exactly for `url`: a model folder (tokenizer, chat template), or `upstream`: the server itself (vLLM's
+    /// `/tokenize`, llama.cpp's `/apply-template` and `/tokenize`; counts that it does not give are estimates, and so are
+    /// those of commands that run no server). A folder of that name is `./upstream`. Default: counts are estimates.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"models/qwen3")]
+    #[schemars(example = &"models/qwen3", example = &"upstream")]
     pub(super) tokenizer: Option<String>,
     /// Window of the model at `url`, in tokens, or `auto`: as the server itself says (vLLM, SGLang, llama.cpp, Ollama).
     /// Routes with a policy need it, here or as their `window`.

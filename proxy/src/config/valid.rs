@@ -232,8 +232,8 @@ pub struct HttpUpstream {
     pub dialect: Dialect,
     /// Sent as `Authorization: Bearer` in place of the caller's; `None`: the caller's is passed on.
     pub api_key: Option<Secret>,
-    /// Model folder whose template and tokenizer count exactly; `None`: counted by an estimate.
-    pub tokenizer: Option<PathBuf>,
+    /// What counts exactly; `None`: counted by an estimate.
+    pub tokenizer: Option<Tokenizer>,
     /// Whether the server is asked for its window.
     pub ask_context: bool,
     /// Window in tokens; where the server is asked, as long as it does not tell. `None` only where no route needs it, or
@@ -249,6 +249,15 @@ pub struct HttpUpstream {
     pub forward_baggage: bool,
     /// PEM file of certificates that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+/// What counts an HTTP upstream's tokens exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tokenizer {
+    /// Template and tokenizer of a model folder.
+    Folder(PathBuf),
+    /// The server itself.
+    Upstream,
 }
 
 /// Patience with an HTTP upstream.

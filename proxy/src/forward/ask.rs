@@ -97,14 +97,7 @@ impl HttpUpstream {
             Dialect::Ollama => "/api/chat",
         };
         let path: PathAndQuery = question.path.unwrap_or(usual).parse().map_err(http::Error::from)?;
-        let mut headers = question.credentials.clone();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(key) = &self.settings.api_key {
-            CREDENTIALS.iter().for_each(|name| drop(headers.remove(name)));
-            let (name, value) = credential(dialect, key)?;
-            headers.insert(name, value);
-        }
+        let mut headers = self.own_headers(&question.credentials)?;
         if dialect == Dialect::Anthropic {
             headers.entry(VERSION).or_insert(HeaderValue::from_static("2023-06-01"));
         }
@@ -118,6 +111,19 @@ impl HttpUpstream {
             key: self.has_affinity().then(|| Key::of_messages(question.tools, question.messages)).flatten(),
             repeatable: true,
         })
+    }
+
+    /// Headers of a question of ours, with the configured credentials or these.
+    pub(super) fn own_headers(&self, credentials: &HeaderMap) -> Result<HeaderMap, http::Error> {
+        let mut headers = credentials.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(key) = &self.settings.api_key {
+            CREDENTIALS.iter().for_each(|name| drop(headers.remove(name)));
+            let (name, value) = credential(self.settings.dialect, key)?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
     }
 
     async fn answered(&self, request: Outbound, call: &mut ChatSpan) -> Result<Answer, Failure> {

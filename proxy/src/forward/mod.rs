@@ -17,6 +17,7 @@ mod health;
 mod endpoints;
 mod send;
 mod keepalive;
+pub(crate) mod tokens;
 mod unasked;
 pub mod upstream;
 pub mod usage;

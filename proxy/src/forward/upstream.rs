@@ -22,6 +22,7 @@ use super::endpoints::{Endpoint, Endpoints, Lease};
 use super::headers::{credential, join_cookies, strip_hop_by_hop};
 use super::keepalive::Keepalive;
 use super::send::{Answered, Content, Outbound};
+use super::tokens::LearntForm;
 use super::unasked::without_usage;
 use super::usage::Seen;
 use super::window::LearntWindow;
@@ -49,6 +50,8 @@ pub struct HttpUpstream {
     /// Told where a replica answers again after it had failed.
     pub(super) returned: Arc<Notify>,
     pub(super) window: LearntWindow,
+    /// Which server's form its `/tokenize` has.
+    pub(super) form: LearntForm,
     watched: AtomicBool,
     /// What watches it ends with it.
     pub(super) stop: CancellationToken,
@@ -73,6 +76,7 @@ impl HttpUpstream {
             addresses: Addresses::default(),
             returned: Arc::default(),
             window: LearntWindow::default(),
+            form: LearntForm::default(),
             watched: AtomicBool::new(false),
             stop: CancellationToken::new(),
             settings,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plimsoll_policies::{Conversation, CountError, CountTokens, Tokens};
+use plimsoll_policies::{Conversation, CountError, Tokens};
 
 use crate::count::Counter;
 
@@ -16,7 +16,7 @@ pub(super) struct Prompt {
 enum Content {
     /// By a model folder.
     Ids(Arc<[u32]>),
-    /// By an estimate: tools and messages, each with its tokens.
+    /// Without the ids: tools and messages, each with its tokens.
     Parts(Vec<(String, Tokens)>),
 }
 
@@ -27,13 +27,14 @@ impl Prompt {
                 let ids = exact.ids(conversation)?;
                 Ok(Self { tokens: ids.len() as Tokens, content: Content::Ids(ids) })
             }
-            Counter::Estimate(estimate) => {
-                let tools = conversation.tools().map(|tools| (tools.to_owned(), estimate.text(tools)));
+            Counter::Estimate(_) | Counter::Asked(_) => {
+                let counter = counter.as_dyn();
+                let tools = conversation.tools().map(|tools| (tools.to_owned(), counter.text(tools)));
                 let messages = conversation.messages().iter();
-                let weigh = |message| estimate.messages(std::slice::from_ref(message));
+                let weigh = |message| counter.messages(std::slice::from_ref(message));
                 let messages = messages.map(|message| (message.json().to_owned(), weigh(message)));
                 let parts = tools.into_iter().chain(messages).collect();
-                Ok(Self { tokens: estimate.prompt(conversation)?, content: Content::Parts(parts) })
+                Ok(Self { tokens: counter.prompt(conversation)?, content: Content::Parts(parts) })
             }
         }
     }

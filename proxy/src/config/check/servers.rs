@@ -3,11 +3,12 @@
 use http::uri::PathAndQuery;
 use http::{StatusCode, Uri};
 
+use super::super::choices::Dialect;
 use super::super::faults::Fault;
 use super::super::path::Path;
 use super::super::raw;
 use super::super::scalar::OrAuto;
-use super::super::valid::{Ejection, HealthCheck, HttpUpstream, Retries, Timeouts};
+use super::super::valid::{Ejection, HealthCheck, HttpUpstream, Retries, Timeouts, Tokenizer};
 use super::Check;
 
 /// What a server is asked for its window by, and as long as it does not tell the window.
@@ -23,7 +24,7 @@ impl Check<'_> {
         }
         let urls = self.addresses(at, raw);
         let window = self.server_window(at, raw);
-        let tokenizer = raw.tokenizer.as_ref().map(|text| self.folder(at.key("tokenizer"), text));
+        let tokenizer = raw.tokenizer.as_ref().map(|text| self.tokenizer(at.key("tokenizer"), text, raw));
         let ca_file = raw.ca_file.as_ref().map(|text| self.file(at.key("ca_file"), text));
         let timeouts = self.timeouts(&at.key("timeouts"), &raw.timeouts.clone().unwrap_or_default());
         let retries = self.retries(&at.key("retries"), &raw.retries.clone().unwrap_or_default());
@@ -56,6 +57,19 @@ impl Check<'_> {
             forward_baggage: raw.forward_baggage.unwrap_or_default(),
             ca_file: ca_file.flatten(),
         })
+    }
+
+    fn tokenizer(&mut self, at: Path, text: &str, raw: &raw::Upstream) -> Option<Tokenizer> {
+        if text != "upstream" {
+            return self.folder(at, text).map(Tokenizer::Folder);
+        }
+        let dialect = raw.dialect.unwrap_or_default();
+        if dialect == Dialect::Openai {
+            return Some(Tokenizer::Upstream);
+        }
+        let hint = "a model folder counts for servers of any dialect";
+        self.fault(at, format!("`upstream` does not go with `dialect: {}`", dialect.as_str()), hint);
+        None
     }
 
     fn addresses(&mut self, at: &Path, raw: &raw::Upstream) -> Option<Vec<Uri>> {
@@ -146,7 +160,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::super::tests::{faults, http, parse};
-    use super::super::super::{HttpUpstream, Upstream};
+    use super::super::super::{HttpUpstream, Tokenizer, Upstream};
 
     fn several(urls: &str, options: &str) -> String {
         http(options).replace("url: 'http://h:1'", &format!("urls: {urls}"))
@@ -166,6 +180,10 @@ mod tests {
         assert_eq!((one.retries.attempts, one.retries.statuses.len()), (2, 0));
         assert_eq!((one.ejection.failures, one.ejection.time), (3, Duration::from_secs(10)));
         assert_eq!((one.timeouts.total, one.health, one.max_load), (None, None, None));
+        assert_eq!(
+            (one.tokenizer, server(&http("tokenizer: upstream")).tokenizer),
+            (None, Some(Tokenizer::Upstream))
+        );
         let two = server(&several("['http://a:1/x', 'https://b']", "retries: {statuses: [503]}"));
         assert_eq!(two.urls, ["http://a:1/x", "https://b"]);
         assert_eq!(two.retries.statuses, [503]);
@@ -181,6 +199,11 @@ mod tests {
             (http("health: {path: health}"), "upstreams.h.health.path: `health` is not a path"),
             (http("health: {}"), "upstreams.h.health.path: is missing"),
             (http("max_load: 0.5"), "upstreams.h.max_load: "),
+            (
+                http("tokenizer: upstream, dialect: ollama"),
+                "upstreams.h.tokenizer: `upstream` does not go with `dialect: ollama`",
+            ),
+            (http("tokenizer: ./upstream"), "upstreams.h.tokenizer: folder `./upstream` does not exist"),
             (http("keepalive: 0s"), "upstreams.h.keepalive: must be more than zero"),
             (http("timeouts: {total: 0s}"), "upstreams.h.timeouts.total: must be more than zero"),
         ] {
