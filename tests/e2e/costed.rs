@@ -88,7 +88,7 @@ fn a_conversation_that_is_held_waits_and_one_that_is_not_is_cut() {
 
 #[test]
 fn reuse_that_is_lost_is_told() {
-    let sidecar = start("slots: 1");
+    let sidecar = start("slots: 1, offload: { host: null }");
     let messages = conversation();
     let ends: Vec<usize> = turns(&messages).collect();
     let first = ask(&sidecar, &messages[..=ends[4]]);

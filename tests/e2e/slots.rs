@@ -161,7 +161,7 @@ fn what_cannot_be_done_is_explained() {
         ("restore", json!({"name": "bad"}), 422, "invalid_checkpoint", "not a checkpoint"),
         ("restore", json!({"name": "bad", "slot": 1}), 400, "invalid_value", "no meaning"),
         ("branch", json!({"slot": 1}), 400, "invalid_value", "holds no conversation"),
-        ("erase", json!({}), 400, "invalid_value", "one of the two"),
+        ("erase", json!({}), 400, "invalid_value", "one of them"),
         ("sink", json!({}), 400, "invalid_value", "sink"),
     ] {
         let reply = act(&sidecar, action, &body);

@@ -104,7 +104,7 @@ impl HttpUpstream {
 
 /// The conversation as both servers take it, its parts in the bytes that the request has.
 fn prompt(model: Option<&str>, conversation: &Conversation) -> Bytes {
-    let messages: Vec<&str> = conversation.messages().iter().map(|message| message.json()).collect();
+    let messages: Vec<&str> = conversation.messages().iter().map(plimsoll_policies::Message::json).collect();
     let model = model.map(|model| Value::from(model).to_string());
     let parts = [
         ("model", model.as_deref()),
