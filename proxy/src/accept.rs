@@ -1,6 +1,7 @@
 //! Accepts connections: HTTP/1.1 and h2c, limits, drain.
 
 mod connection;
+mod unread;
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::body::{Body, BrokenOff};
+use crate::body::Body;
 use crate::config::Limits;
 use crate::listen::{Listeners, Origin, Stream};
 use crate::stack::Stack;
@@ -111,7 +111,7 @@ async fn accept(listeners: &Listeners, places: &Arc<Semaphore>) -> (Stream, Orig
 }
 
 fn received(request: Request<Incoming>, origin: Origin) -> Request<Body> {
-    let mut request = request.map(|body| body.map_err(BrokenOff::new).boxed_unsync());
+    let mut request = unread::request(request);
     if let Some(peer) = origin.peer {
         // For the record: whose request it is.
         request.extensions_mut().insert(peer);

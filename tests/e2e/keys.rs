@@ -1,6 +1,7 @@
 //! API keys of callers: who has one comes in, it goes no further, and its owner is told apart by name.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use plimsoll_tests::http::get_with;
@@ -62,6 +63,36 @@ fn chat(sidecar: &Sidecar, path: &str, model: &str, headers: &[(&str, &str)]) ->
 }
 
 const CHAT: &str = "/v1/chat/completions";
+
+#[test]
+fn who_is_refused_while_sending_hears_it_and_may_go_on() {
+    let mock = Mock::start(Vec::new());
+    let ((_, alices), (_, cis)) = (new_key(), new_key());
+    let sidecar = sidecar(&mock, &alices, &cis);
+    let mut client = TcpStream::connect(sidecar.data_url.strip_prefix("http://").unwrap()).unwrap();
+    let body = vec![b' '; 300_000];
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+    for _ in 0..3 {
+        client.write_all(head.as_bytes()).unwrap();
+        let mut answer = BufReader::new(client.try_clone().unwrap());
+        let (mut line, mut length) = (String::new(), 0);
+        answer.read_line(&mut line).unwrap();
+        assert!(line.starts_with("HTTP/1.1 401 "), "{line}");
+        while line != "\r\n" {
+            line.clear();
+            answer.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut told = vec![0; length];
+        answer.read_exact(&mut told).unwrap();
+        assert!(told.starts_with(b"{\"error\""), "{}", String::from_utf8_lossy(&told));
+        // Only now it sends what was refused, and asks again on the same connection.
+        client.write_all(&body).unwrap();
+    }
+    assert_eq!(mock.seen().len(), 0);
+}
 
 #[test]
 fn a_route_takes_who_bears_its_key() {

@@ -252,7 +252,7 @@ mod tests {
         let clock = Slow(Cell::default());
         let schedule = Schedule::of(100.0, Duration::from_millis(50));
         assert_eq!((schedule.gap, schedule.count), (Duration::from_millis(10), 5));
-        let ask = |request: usize, _| request % 2 == 0;
+        let ask = |request: usize, _| request.is_multiple_of(2);
         let outcome = take_turns(&clock, schedule, &AtomicUsize::new(0), |request| request, ask);
         assert_eq!((outcome.latencies.len(), outcome.failed), (3, 2));
         assert_eq!(outcome.took, Duration::from_millis(40));
