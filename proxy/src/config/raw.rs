@@ -3,6 +3,7 @@
 //! Unknown keys are refused everywhere. What must be there is said by `required`; serde itself takes
 //! whatever is left out, so that the checks of meaning can run beside those of shape.
 
+mod engine;
 mod kept;
 mod http;
 mod listen;
@@ -21,6 +22,7 @@ use super::choices::{
 };
 use super::scalar::{Lifetime, Size, SizeOrShare, Time, TokensOrAuto};
 use super::secret::Secret;
+pub(super) use engine::{Engine, Model, ModelByDevice};
 pub(super) use http::{Ejection, HealthCheck, Retries, Timeouts};
 pub(super) use kept::{Artifacts, Checkpoints};
 pub(super) use listen::{Cors, Listen};
@@ -154,98 +156,6 @@ impl Upstream {
     pub(super) fn is_server(&self) -> bool {
         self.url.is_some() || self.urls.is_some()
     }
-}
-
-/// The embedded engine.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["model"]))]
-pub(super) struct Engine {
-    /// Model folder (`*.onnx`, tokenizer, chat template, config), or one a device: `{cpu: .., cuda: ..}`.
-    pub(super) model: Model,
-    /// Model id that clients ask for. Default: the upstream's key.
-    #[schemars(length(min = 1), example = &"demo")]
-    pub(super) name: Option<String>,
-    /// `auto` (CUDA where the model can run there, else the CPU), `cpu`, `cuda` or `cuda:N`. Default `auto`.
-    #[schemars(example = &"auto", example = &"cuda:0")]
-    pub(super) device: String,
-    /// Memory for the KV cache: `auto` (80% of what is free), bytes (`6GiB`), or a share of what is free (`50%`). Default
-    /// `auto`.
-    pub(super) memory: SizeOrShare,
-    /// Window in tokens, or `auto`: the model's own limit as far as memory allows. Default `auto`.
-    pub(super) context: TokensOrAuto,
-    /// Numbers of the KV cache: `auto` (as the model's graph has them), `fp32` or `fp16`, which takes half the memory. A
-    /// graph with 32 bits is changed in memory: its attention runs in 16, more slowly on a CPU, the rest as before. Where it
-    /// cannot be, the model is refused with the reason. Default `auto`.
-    pub(super) kv_dtype: KvDtype,
-    /// Conversations whose KV is kept at once. Default 8.
-    #[schemars(range(min = 1, max = 1024))]
-    pub(super) slots: u32,
-    /// Threads of one operator on the CPU. Default: one a physical core.
-    #[schemars(range(min = 1, max = 1024))]
-    pub(super) threads: Option<u32>,
-    /// Requests that may wait for memory before the next is refused. Default 256.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(super) queue: u32,
-    /// How long an idle model stays loaded: `5m`, 0 (not at all) or -1 (for ever). Default `5m`. Unloaded, it holds no
-    /// weights and no conversations; the next request loads it again.
-    pub(super) keep_alive: Lifetime,
-    /// Folder of saved conversations, made when the first is saved. Default null: none can be saved.
-    #[schemars(example = &"checkpoints")]
-    pub(super) checkpoints: Option<String>,
-    /// Where conversations go whose slot or memory another request needs.
-    pub(super) offload: Offload,
-    /// Lets answers go on when their window is full. What stays was computed with the dropped tokens in view: the answer
-    /// is another one than the model would give without them. A model whose keys cannot be turned to other positions is
-    /// refused with the reason. Requests may ask for it or not by themselves, as Ollama's (`shift`, `options.num_keep`) and
-    /// llama.cpp's (`n_keep`) do. Default null: an answer ends there with `length`.
-    pub(super) context_shift: Option<ContextShift>,
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        Self {
-            model: Model::default(),
-            name: None,
-            device: "auto".to_owned(),
-            memory: SizeOrShare("auto".into()),
-            context: TokensOrAuto("auto".into()),
-            kv_dtype: KvDtype::Auto,
-            slots: 8,
-            threads: None,
-            queue: 256,
-            keep_alive: "5m".into(),
-            checkpoints: None,
-            offload: Offload::default(),
-            context_shift: None,
-        }
-    }
-}
-
-/// A model's folder, or a folder a device.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum Model {
-    /// One folder for whatever device is taken.
-    One(#[schemars(example = &"engine/demo/model")] String),
-    /// A folder a device.
-    ByDevice(ModelByDevice),
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Self::One(String::new())
-    }
-}
-
-/// A model's folder a device.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct ModelByDevice {
-    /// Folder for the CPU.
-    pub(super) cpu: Option<String>,
-    /// Folder for CUDA.
-    pub(super) cuda: Option<String>,
 }
 
 /// What happens to the requests that it matches.
