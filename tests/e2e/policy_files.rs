@@ -106,7 +106,9 @@ fn what_cannot_be_put_in_force_is_told_too() {
     let broken = folder.path().join("model");
     fs::create_dir(&broken).unwrap();
     let tokenizer = format!("context: 8000, tokenizer: '{}'", broken.display());
-    fs::write(&file, plain.replace("context: 8000", &tokenizer)).unwrap();
+    // In one step: what is half written has other faults.
+    fs::write(folder.path().join("new"), plain.replace("context: 8000", &tokenizer)).unwrap();
+    fs::rename(folder.path().join("new"), &file).unwrap();
     let refused = wait_for(&sidecar, |config| !config["file"]["last_error"].is_null());
     assert!(refused["file"]["last_error"].to_string().contains("tokenizer.json"), "{refused:#}");
     assert_eq!(refused["generation"], 1);
