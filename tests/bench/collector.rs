@@ -13,8 +13,10 @@ use plimsoll_tests::process::{greeting, stop_within};
 use plimsoll_tests::{plimsoll, post_with, shared};
 use serde_json::json;
 
-/// Requests to each process, where the first argument is no other number.
+/// Requests in each state of the collector, where the first argument is no other number.
 const ROUNDS: usize = 60_000;
+/// Times that all processes are started anew: how one lies in memory makes it faster or slower for as long as it runs.
+const STARTS: usize = 6;
 /// Rounds whose quantiles are compared. What happens to a machine in a run hits a few such blocks, and not their median.
 const BLOCK: usize = 1_000;
 /// Rounds before it counts.
@@ -22,14 +24,12 @@ const WARM: usize = 300;
 
 /// A sidecar as users run it.
 struct Process {
-    name: &'static str,
     url: String,
     process: Child,
-    times: Vec<Duration>,
 }
 
 impl Process {
-    fn start(name: &'static str, mock: &Mock, otlp: &str) -> Self {
+    fn start(mock: &Mock, otlp: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let file = folder.path().join("config.yaml");
         let config = format!(
@@ -53,23 +53,16 @@ routes:
         command.arg("serve").arg("--config").arg(&file).stdout(Stdio::piped());
         let mut process = command.spawn().expect("the sidecar starts");
         let url = format!("{}/chat/completions", greeting(&mut process));
-        Self { name, url, process, times: Vec::new() }
+        Self { url, process }
     }
 
-    fn ask(&mut self, body: &[u8], counts: bool) {
+    fn ask(&self, body: &[u8]) -> Duration {
         let body = body.to_vec();
         let begun = Instant::now();
         let reply = post_with(&self.url, body, &[]);
         let took = begun.elapsed();
         assert_eq!(reply.status, 200, "{}", reply.text());
-        if counts {
-            self.times.push(took);
-        }
-    }
-
-    /// In ms, of each block.
-    fn quantiles(&self, share: f64) -> Vec<f64> {
-        self.times.chunks(BLOCK).map(|block| quantile(block, share)).collect()
+        took
     }
 
     /// From the end of its last stream to that of the process, with a stream open at the signal.
@@ -82,6 +75,18 @@ routes:
         assert!(self.process.wait().expect("the process ends").success());
         begun.elapsed().as_secs_f64()
     }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// In ms, of each block.
+fn quantiles(times: &[Duration], share: f64) -> Vec<f64> {
+    times.chunks(BLOCK).map(|block| quantile(block, share)).collect()
 }
 
 fn quantile(times: &[Duration], share: f64) -> f64 {
@@ -130,17 +135,8 @@ fn dawdle(mut stream: TcpStream) {
     }
 }
 
-fn main() {
-    let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
-    let mock = Mock::start(Vec::new());
-    let (hole, _listener) = black_hole();
-    let otlp = |address: &str| format!("otlp: {{ endpoint: 'http://{address}' }}");
-    let mut processes = [
-        Process::start("telemetry off", &mock, "otlp: null"),
-        Process::start("refused", &mock, &otlp(&refused())),
-        Process::start("black-holed", &mock, &otlp(&hole)),
-        Process::start("slow (2 s)", &mock, &otlp(&slow())),
-    ];
+/// Asks all processes in turn, `rounds` times after warming up, and adds what each took.
+fn ask_all(mock: &Mock, processes: &[Process], rounds: usize, times: &mut [Vec<Duration>]) {
     let text = "The build of the payments service failed in its third stage, see the log of the runner. ";
     for round in 0..WARM + rounds {
         let turns = (0..10).map(|turn| json!({"role": "user", "content": format!("{round}.{turn}: {text}")}));
@@ -148,25 +144,47 @@ fn main() {
         // Whoever comes first in a round meets a colder cache: each does in turn.
         for place in 0..processes.len() {
             let process = (place + round) % processes.len();
-            processes[process].ask(&body, round >= WARM);
+            let took = processes[process].ask(&body);
+            if round >= WARM {
+                times[process].push(took);
+            }
         }
         mock.forget();
     }
+}
+
+fn main() {
+    let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
+    let mock = Mock::start(Vec::new());
+    let (hole, _listener) = black_hole();
+    let otlp = |address: &str| format!("otlp: {{ endpoint: 'http://{address}' }}");
+    let states = [
+        ("telemetry off", "otlp: null".to_owned()),
+        ("refused", otlp(&refused())),
+        ("black-holed", otlp(&hole)),
+        ("slow (2 s)", otlp(&slow())),
+    ];
+    let start = || states.each_ref().map(|(_, otlp)| Process::start(&mock, otlp));
+    let mut times = states.each_ref().map(|_| Vec::with_capacity(rounds));
+    for _ in 1..STARTS {
+        ask_all(&mock, &start(), rounds / STARTS, &mut times);
+    }
+    let processes = start();
+    ask_all(&mock, &processes, rounds / STARTS, &mut times);
     println!(
         "\n{rounds} requests of 1 KB to each, in turn; ms, and as a ratio of telemetry off: medians over blocks of {BLOCK}"
     );
-    for process in &processes {
-        print!("{:14}", process.name);
-        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let (off, own) = (processes[0].quantiles(share), process.quantiles(share));
+    for ((name, _), own) in states.iter().zip(&times) {
+        print!("{name:14}");
+        for (figure, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let (off, own) = (quantiles(&times[0], share), quantiles(own, share));
             let ratio = median(own.iter().zip(&off).map(|(own, off)| own / off).collect());
-            print!("   {name} {:.3} ({ratio:.3} x)", median(own));
+            print!("   {figure} {:.3} ({ratio:.3} x)", median(own));
         }
         println!();
     }
     println!("\nfrom the end of the last stream after SIGTERM to that of the process, s (6 are allowed)");
-    for process in processes {
-        let name = process.name;
+    for ((name, _), process) in states.iter().zip(processes) {
         println!("{name:14} {:.2}", process.stop());
     }
 }

@@ -9,10 +9,13 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::Span as _;
 use opentelemetry_sdk::trace::Span;
 
-/// How long ended spans are gathered: a thread that is woken for each costs its request more than writing it would.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long ended spans are gathered: to wake a thread costs the request that does it more than writing a span would,
+/// and what many requests share must not fall on one in a hundred.
+const GATHER: Duration = Duration::from_millis(500);
 /// Spans that wait at most. Further ones are written by whoever ends them.
 const MOST: usize = 4096;
+/// Spans that are not gathered any longer.
+const MANY: usize = MOST / 2;
 
 type Write = Box<dyn FnOnce(&mut Span) + Send + Sync>;
 
@@ -72,7 +75,7 @@ pub(super) struct Outbox(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Told when the first span comes, and when no more are wanted.
+    /// Told when the first span comes, when there are many, and when no more are wanted.
     change: Condvar,
 }
 
@@ -91,7 +94,7 @@ impl Outbox {
             return drop(ended);
         }
         queue.ended.push(ended);
-        if queue.ended.len() == 1 {
+        if matches!(queue.ended.len(), 1 | MANY) {
             drop(queue);
             self.0.change.notify_one();
         }
@@ -114,7 +117,7 @@ impl Shared {
         loop {
             let idle = |queue: &mut Queue| queue.ended.is_empty() && !queue.closed;
             let queue = self.change.wait_while(self.queue(), idle).unwrap_or_else(PoisonError::into_inner);
-            let gathering = |queue: &mut Queue| !queue.closed;
+            let gathering = |queue: &mut Queue| queue.ended.len() < MANY && !queue.closed;
             let waited = self.change.wait_timeout_while(queue, GATHER, gathering);
             let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
             mem::swap(&mut queue.ended, &mut room);
