@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use plimsoll_tests::figures::quantile;
 use plimsoll_tests::http::open;
 use plimsoll_tests::mock::Mock;
 use plimsoll_tests::process::{greeting, stop_within};
@@ -86,19 +87,12 @@ impl Drop for Process {
 
 /// In ms, of each block.
 fn quantiles(times: &[Duration], share: f64) -> Vec<f64> {
-    times.chunks(BLOCK).map(|block| quantile(block, share)).collect()
+    let millis = |block: &[Duration]| block.iter().map(|time| time.as_secs_f64() * 1e3).collect::<Vec<_>>();
+    times.chunks(BLOCK).filter_map(|block| quantile(&millis(block), share)).collect()
 }
 
-fn quantile(times: &[Duration], share: f64) -> f64 {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    let at = (times.len() as f64 * share) as usize;
-    times[at.min(times.len() - 1)].as_secs_f64() * 1e3
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
+fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5).unwrap_or(f64::NAN)
 }
 
 /// Nobody listens there.
@@ -178,8 +172,8 @@ fn main() {
         print!("{name:14}");
         for (figure, share) in [("p50", 0.5), ("p99", 0.99)] {
             let (off, own) = (quantiles(&times[0], share), quantiles(own, share));
-            let ratio = median(own.iter().zip(&off).map(|(own, off)| own / off).collect());
-            print!("   {figure} {:.3} ({ratio:.3} x)", median(own));
+            let ratios: Vec<f64> = own.iter().zip(&off).map(|(own, off)| own / off).collect();
+            print!("   {figure} {:.3} ({:.3} x)", median(&own), median(&ratios));
         }
         println!();
     }

@@ -8,7 +8,7 @@ from typing import Literal
 from openai import APIError, APIStatusError, OpenAI
 from pydantic import BaseModel
 
-from support import ORDER_TOOL
+from support import ORDER_TOOL, show
 
 MODEL = "gpt-4o"
 # In the order in which policies put schemas, so that they find nothing to do.
@@ -112,13 +112,5 @@ def clients():
     return [OpenAI(base_url=url, api_key="sk-test", max_retries=retries, timeout=60) for retries in (0, 1)]
 
 
-def main():
-    for call in calls(*clients()):
-        try:
-            print(json.dumps(call()))
-        except APIStatusError as error:
-            print(json.dumps(failed(error)))
-
-
 if __name__ == "__main__":
-    main()
+    show(calls(*clients()), APIStatusError, failed)

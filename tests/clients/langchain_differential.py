@@ -1,13 +1,13 @@
 """Calls of langchain-openai, printed as it understands the answers: the same direct and through a sidecar."""
 
 import argparse
-import json
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from openai import APIError, APIStatusError
 
 from chat_differential import MODEL, TOOL, Order, failed
+from support import show
 
 TALK = [
     SystemMessage("Be brief \u2014 and kind."),
@@ -75,11 +75,7 @@ def calls(url):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--base-url", required=True, help="e.g. http://127.0.0.1:7480/v1")
-    for call in calls(parser.parse_args().base_url):
-        try:
-            print(json.dumps(call()))
-        except APIStatusError as error:
-            print(json.dumps(failed(error)))
+    show(calls(parser.parse_args().base_url), APIStatusError, failed)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Calls of Anthropic's client, printed as it understands the answers: the same direct and through a sidecar."""
 
 import argparse
-import json
 
 import anthropic
 from anthropic import Anthropic
+
+from support import show
 
 CACHE = {"type": "ephemeral"}
 # In the order in which policies put schemas, so that they find nothing to do.
@@ -93,11 +94,7 @@ def main():
     url = parser.parse_args().base_url.removesuffix("/v1")
     options = {"base_url": url, "api_key": "sk-test", "timeout": 60, "default_headers": {"anthropic-beta": "b-1,b-2"}}
     clients = [Anthropic(max_retries=retries, **options) for retries in (0, 1)]
-    for call in calls(*clients):
-        try:
-            print(json.dumps(call()))
-        except anthropic.APIStatusError as error:
-            print(json.dumps(failed(error)))
+    show(calls(*clients), anthropic.APIStatusError, failed)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Calls of OpenAI's client on Responses, printed as it understands the answers: the same direct and through a sidecar."""
 
-import json
-
 from openai import APIError, APIStatusError
 
 from chat_differential import TOOL as CHAT_TOOL
 from chat_differential import Order, clients, failed, told
+from support import show
 
 INPUT = [
     {"role": "user", "content": "Look é 😀"},
@@ -62,13 +61,5 @@ def calls(client, retrying):
     yield lambda: left_before_the_answer(client)
 
 
-def main():
-    for call in calls(*clients()):
-        try:
-            print(json.dumps(call()))
-        except APIStatusError as error:
-            print(json.dumps(failed(error)))
-
-
 if __name__ == "__main__":
-    main()
+    show(calls(*clients()), APIStatusError, failed)

@@ -1,6 +1,7 @@
 """What the scripts of this folder share: arguments, checks that say what was wrong, the conversation they hold."""
 
 import argparse
+import json
 import sys
 
 from openai import OpenAI
@@ -54,3 +55,12 @@ def main(check):
         print(check(client))
     except Failed as failed:
         sys.exit(f"failed: {failed}")
+
+
+def show(calls, error, failed):
+    """Prints what each call gives, a line a call; `failed` tells of an `error` that a call ended with."""
+    for call in calls:
+        try:
+            print(json.dumps(call()))
+        except error as raised:
+            print(json.dumps(failed(raised)))

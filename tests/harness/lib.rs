@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod browser;
 pub mod collector;
+pub mod figures;
 pub mod fuzz;
 pub mod http;
 pub mod load;

@@ -195,14 +195,6 @@ fn on_connections(
     outcome
 }
 
-/// The value below which this share of the values lies (the nearest rank); nothing of no values.
-pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
-    let mut values = values.to_vec();
-    values.sort_unstable_by(f64::total_cmp);
-    let rank = (values.len() as f64 * share).ceil() as usize;
-    values.get(rank.max(1) - 1).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -256,15 +248,5 @@ mod tests {
         let outcome = take_turns(&clock, schedule, &AtomicUsize::new(0), |request| request, ask);
         assert_eq!((outcome.latencies.len(), outcome.failed), (3, 2));
         assert_eq!(outcome.took, Duration::from_millis(40));
-    }
-
-    #[test]
-    fn quantiles_are_values_that_came() {
-        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(quantile(&hundred, 0.5), Some(50.0));
-        assert_eq!(quantile(&hundred, 0.99), Some(99.0));
-        assert_eq!(quantile(&hundred, 1.0), Some(100.0));
-        assert_eq!(quantile(&[7.0], 0.01), Some(7.0));
-        assert_eq!(quantile(&[], 0.5), None);
     }
 }

@@ -5,8 +5,8 @@ use std::fs;
 use crate::shared::root;
 
 /// What the file begins with.
-const HEAD: &str =
-    "# Results\n\nWritten by the tests and benches that measure; each replaces its own section.\n";
+const HEAD: &str = "# Results\n\nWritten by the tests and benches that measure; each replaces its own section. On a shared machine only what \
+     took turns in one run can be compared.\n";
 
 /// Writes a section, in place of the one of this name that stands there.
 ///

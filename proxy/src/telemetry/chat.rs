@@ -219,20 +219,20 @@ impl Drop for ChatSpan {
         let first_chunk = self.time_to_first_chunk();
         self.facts.decoding = self.first.zip(self.last).map(|(first, last)| last.duration_since(first));
         let mut facts = std::mem::take(&mut self.facts);
-        if let Some(request) = &self.request {
-            facts.first_token = self.first.map(|first| first.duration_since(request.record().started));
+        let mut record = self.request.as_ref().map(RequestSpan::record);
+        if let Some(record) = &record {
+            facts.first_token = self.first.map(|first| first.duration_since(record.started));
         }
         let (names, facts, outcome) = (self.names, Arc::new(facts), self.outcome);
-        if let Some(request) = &self.request {
-            request.record().chat = Some(Arc::clone(&facts));
+        if let Some(record) = &mut record {
+            record.chat = Some(Arc::clone(&facts));
         }
+        drop(record);
         self.live.later(move |span| {
             let key = names.time_to_first_chunk;
             let first_chunk = key.and_then(|key| known(key, first_chunk.map(|time| time.as_secs_f64())));
-            span.set_attributes(answer_attributes(names, &facts));
-            span.set_attributes(
-                [KeyValue::new(attr::OUTCOME, outcome.as_str())].into_iter().chain(first_chunk),
-            );
+            let outcome_told = KeyValue::new(attr::OUTCOME, outcome.as_str());
+            span.set_attributes(answer_attributes(names, &facts).chain([outcome_told]).chain(first_chunk));
             if outcome == Outcome::Failed {
                 fail(span);
             }

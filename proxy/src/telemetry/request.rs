@@ -176,6 +176,9 @@ impl Drop for Request {
         let trace = self.live.logged_trace_id();
         log::request(record, took, trace.as_deref());
         self.shared.recent.finished(record, took, trace);
+        if !self.live.is_recording() {
+            return;
+        }
         let record = record.clone();
         self.live.later(move |span| {
             span.set_attributes(request_attributes(&record));

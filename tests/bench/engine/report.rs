@@ -1,15 +1,9 @@
 //! What was measured, against its target: on the terminal, and in the file that is kept.
 
 use std::fmt::Write;
-use std::fs;
 use std::process::Command;
 
-use plimsoll_tests::shared::root;
-
-/// The file that all benchmarks may write to, each between marks of its own.
-const FILE: &str = "tests/bench/RESULTS.md";
-/// Around all parts of this benchmark.
-const SECTION: &str = "engine";
+use plimsoll_tests::{figures, results};
 
 /// One part's table.
 pub(crate) struct Report {
@@ -55,7 +49,8 @@ impl Report {
     }
 
     fn markdown(&self) -> String {
-        let mut text = format!("### {}\n\n| what | measured | target | |\n|---|---|---|---|\n", self.title);
+        let mut text =
+            format!("## Engine: {}\n\n| what | measured | target | |\n|---|---|---|---|\n", self.title);
         for Row { what, measured, target } in &self.rows {
             let (target, met) = target
                 .as_ref()
@@ -74,37 +69,8 @@ impl Report {
 
     /// Puts the table in the place of the part's former one.
     pub(crate) fn write(&self, part: &str) {
-        let path = root().join(FILE);
-        let had = fs::read_to_string(&path).unwrap_or_else(|_| "# Measured\n".to_owned());
-        let (before, section, after) = cut(&had, SECTION);
-        let (first, _, rest) = cut(&section, &format!("{SECTION} {part}"));
-        let head = "## The engine, by `make bench-engine`\n\nRatios are medians over pairs taken by turns in one run; \
-                    only they say something on a shared machine.";
-        let first = if section.is_empty() { head } else { first.trim() };
-        let part = marked(&format!("{SECTION} {part}"), &self.markdown());
-        let section = marked(SECTION, &format!("{first}\n\n{part}\n{}", rest.trim_start()));
-        let text = format!("{}\n\n{section}{after}", before.trim_end());
-        fs::write(&path, text).unwrap_or_else(|error| eprintln!("{}: {error}", path.display()));
+        results::write(&format!("engine-{part}"), &self.markdown());
     }
-}
-
-fn marks(name: &str) -> (String, String) {
-    (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"))
-}
-
-fn marked(name: &str, text: &str) -> String {
-    let (begin, end) = marks(name);
-    format!("{begin}\n{}\n{end}\n", text.trim_end())
-}
-
-/// What stands before the marks of this name, between and behind them; without marks, all stands before.
-fn cut(text: &str, name: &str) -> (String, String, String) {
-    let (begin, end) = marks(name);
-    let found = text.split_once(&begin).and_then(|(before, rest)| {
-        let (within, after) = rest.split_once(&end)?;
-        Some((before.to_owned(), within.to_owned(), after.trim_start_matches('\n').to_owned()))
-    });
-    found.unwrap_or_else(|| (text.to_owned(), String::new(), String::new()))
 }
 
 /// When and where.
@@ -123,22 +89,13 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// The value below which this share of them lies.
 pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * share).round() as usize]
+    let values: Vec<f64> = values.into_iter().collect();
+    figures::quantile(&values, share).expect("something was measured")
 }
 
 /// A count with commas, as `4,614`.
 pub(crate) fn count(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    figures::grouped(number, 0)
 }
 
 /// Seconds, as milliseconds.

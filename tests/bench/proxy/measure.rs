@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plimsoll_tests::load::{Outcome, Schedule, Target, closed_loop, open_loop, quantile};
+use plimsoll_tests::figures::quantile;
+use plimsoll_tests::load::{Outcome, Schedule, Target, closed_loop, open_loop};
 
 use crate::bodies::{Conversation, SIZES, Size};
 use crate::process::Tree;

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use plimsoll_tests::shared::root;
+use plimsoll_tests::figures::grouped;
+use plimsoll_tests::results;
 use serde::{Deserialize, Serialize};
 
 use crate::bodies::SIZES;
@@ -88,18 +89,6 @@ impl Part {
     }
 }
 
-/// A number with its thousands apart.
-fn grouped(figure: f64, decimals: usize) -> String {
-    let text = format!("{figure:.decimals$}");
-    let (whole, rest) = text
-        .split_once('.')
-        .map_or((text.as_str(), String::new()), |(whole, rest)| (whole, format!(".{rest}")));
-    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
-    let parts: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|part| std::str::from_utf8(part).ok()).collect();
-    format!("{sign}{}{rest}", parts.join(","))
-}
-
 /// The parts that were measured here last, by name.
 pub(crate) fn load(folder: &Path) -> Vec<Part> {
     let names = SIZES.map(|size| size.name).into_iter().chain(["throughput", "streams", "memory", "start"]);
@@ -122,19 +111,9 @@ pub(crate) fn shown(part: &Part) -> String {
     part.table(columns(part))
 }
 
-const BEGIN: &str = "<!-- bench-proxy: `make bench-proxy` writes from here -->\n";
-const END: &str = "<!-- bench-proxy: to here -->\n";
-
 /// Writes what is known into tests/bench/RESULTS.md, in place of what stood there.
 pub(crate) fn write(parts: &[Part], versions: &[(String, String)]) {
-    let path = root().join("tests/bench/RESULTS.md");
-    let page = fs::read_to_string(&path).unwrap_or_else(|_| format!("# Results\n\n{BEGIN}{END}"));
-    let page = if page.contains(BEGIN) { page } else { format!("{page}\n{BEGIN}{END}") };
-    let (before, rest) = page.split_once(BEGIN).expect("the mark is there");
-    let (_, after) = rest.split_once(END).expect("both marks are there");
-    let section = section(parts, versions);
-    fs::write(&path, format!("{before}{BEGIN}{section}{END}{after}")).expect("the results can be written");
-    println!("written: {}", path.display());
+    results::write("bench-proxy", &section(parts, versions));
 }
 
 fn section(parts: &[Part], versions: &[(String, String)]) -> String {
